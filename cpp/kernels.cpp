@@ -1,0 +1,53 @@
+// kernels.cpp: every cell in float and double, and the table that exports them. The build compiles this file once
+// for each instruction set, with RNNFAST_ISA naming it; only dispatch.cpp refers to the result.
+// Nothing here may be an inline function or a template outside namespace rnnfast::RNNFAST_ISA: the linker keeps
+// one copy of such a symbol, and it could be one that the processor at hand cannot run.
+#include "recurrence.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+template <class C, class T>
+constexpr Kernel<T> kernel{sizes<C, T>, forward<C, T>, backward<C, T>};
+
+template <class List>
+struct Registry;
+
+template <class... C>
+struct Registry<CellList<C...>> {
+    static constexpr Cell cells[] = {
+        {C::name, Gates<C>::weight_blocks, C::pre, C::states, kernel<C, float>, kernel<C, double>}...};
+    static constexpr int count = sizeof...(C);
+};
+
+// As many independent chains as the accumulators of a tile, nothing but multiply-adds: what products could reach.
+double multiply_add_rate(double seconds) {
+    const FlushDenormals flush;
+    constexpr int repeats = 4096;
+    Vec<float> sum[accumulators];
+    for (int i = 0; i < accumulators; ++i) sum[i] = Vec<float>(float(i));
+    Vec<float> a(0.999f), b(1e-3f);
+    double elapsed, best = 0;
+    const double start = omp_get_wtime();
+    do {
+        const double from = omp_get_wtime();
+        asm volatile("" : "+m"(sum), "+m"(a), "+m"(b));  // the compiler cannot know these numbers
+        for (int repeat = 0; repeat < repeats; ++repeat)
+#pragma GCC unroll 24
+            for (int i = 0; i < accumulators; ++i) sum[i] = fma(sum[i], a, b);
+        asm volatile("" : "+m"(sum));
+        elapsed = omp_get_wtime() - from;
+        const double rate = 2.0 * Vec<float>::lanes * accumulators * repeats / elapsed;
+        if (rate > best) best = rate;
+    } while (omp_get_wtime() - start < seconds);
+    return best;
+}
+
+#define RNNFAST_STRING_(name) #name
+#define RNNFAST_STRING(name) RNNFAST_STRING_(name)
+
+// Initialised by the compiler: code that ran at load time could be code that the processor lacks.
+extern const KernelTable table;
+constinit const KernelTable table{RNNFAST_STRING(RNNFAST_ISA), RNNFAST_FLAGS, Registry<AllCells>::count,
+                                  Registry<AllCells>::cells, multiply_add_rate};
+
+}  // namespace rnnfast::RNNFAST_ISA

@@ -1,0 +1,171 @@
+// matmul.hpp: the only matrix product. Called by recurrence.hpp; knows vectors (simd.hpp) and panels, not cells.
+//
+// A panel is a matrix [rows, W] of W = 2 registers of columns, rows adjacent: one column block of a wider matrix
+// [rows, columns], which is stored as [columns / W] panels. Activations, gates, states and packed weights all
+// are panels, so that every product reads and writes adjacent memory and needs no other packing.
+//
+// Bits: each result is one chain  from + a0 b0 + a1 b1 + ...  in ascending order of the reduction, whatever the
+// tile that computes it. So they depend neither on the number of rows nor on who computes them.
+#pragma once
+
+#include "problem.hpp"
+#include "simd.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+template <class T>
+constexpr Index panel_width = 2 * Vec<T>::lanes;
+
+// Registers for the accumulators of a tile: all but two columns of b, one number of a, and a spare.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int accumulators = 24;
+#else
+constexpr int accumulators = 12;
+#endif
+constexpr int tile_rows = accumulators / 2;
+
+// The order in which a product sums: `blocks` blocks of panels, `gates` panels in each, and in every panel
+// W numbers (in those of the last block `last`).
+struct Reduction {
+    Index blocks, block_stride;  // strides in numbers, between the panels of a
+    Index gates, gate_stride;
+    Index last;
+
+    Index size(Index W) const { return blocks == 0 ? 0 : ((blocks - 1) * W + last) * gates; }
+};
+
+// One register tile of R rows and C registers, kept in registers for the whole reduction:
+//   out(i, c, sum of row i, register c)    sum[i][c] = from(i, c) + sum over k of a[i, k] b[k, c]
+// a: element (i, k) of a panel is at a[i * RowStride + k * StepStride]
+// b: [k, W] panels, register c being in panel c / 2 at a distance of b_stride
+template <int R, int C, Index RowStride, Index StepStride, class T, class From, class Out>
+inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, const T* b, Index b_stride,
+                                                From from, Out out) {
+    constexpr Index W = panel_width<T>, lanes = Vec<T>::lanes;
+    Vec<T> sum[R][C];
+#pragma GCC unroll 12
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) sum[i][c] = from(i, c);
+    for (Index block = 0; block < k.blocks; ++block) {
+        const Index steps = block + 1 == k.blocks ? k.last : W;
+        for (Index gate = 0; gate < k.gates; ++gate) {
+            const T* a_step = a + block * k.block_stride + gate * k.gate_stride;
+#pragma GCC unroll 2
+            for (Index step = 0; step < steps; ++step, a_step += StepStride, b += W) {
+                Vec<T> column[C];
+#pragma GCC unroll 8
+                for (int c = 0; c < C; ++c) column[c] = Vec<T>::load(b + (c / 2) * b_stride + (c % 2) * lanes);
+#pragma GCC unroll 12
+                for (int i = 0; i < R; ++i) {
+                    const Vec<T> row(a_step[i * RowStride]);
+#pragma GCC unroll 8
+                    for (int c = 0; c < C; ++c) sum[i][c] = fma(row, column[c], sum[i][c]);
+                }
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) out(i, c, sum[i][c]);
+}
+
+// Panels of results: row i, register c of the call's first panel is at data[i * row_stride + (c / 2) * panel_stride].
+template <class T, class Pointer = T*>
+struct Panels {
+    Pointer data;
+    Index panel_stride;
+    Index row_stride = panel_width<T>;  // 0: the same row for all (a bias)
+
+    Pointer at(Index row, int c) const {
+        return data + row * row_stride + (c / 2) * panel_stride + (c % 2) * Vec<T>::lanes;
+    }
+};
+
+template <class T>
+using ConstPanels = Panels<T, const T*>;
+
+// R rows of C registers of a product whose a is panels of rows: element (i, k) at i * W + k.
+template <int R, int C, class T>
+void row_tile(const Reduction& k, const T* a, const T* b, Index b_stride, ConstPanels<T> from, Panels<T> out) {
+    tile<R, C, panel_width<T>, 1>(
+        k, a, b, b_stride, [&](int i, int c) { return Vec<T>::load(from.at(i, c)); },
+        [&](int i, int c, Vec<T> sum) { sum.store(out.at(i, c)); });
+}
+
+// Calls row_tile<rows, C> for a number of rows known at run time, 1..R.
+template <int R, int C, class T>
+inline void row_tile_of(Index rows, const Reduction& k, const T* a, const T* b, Index b_stride, ConstPanels<T> from,
+                        Panels<T> out) {
+    if constexpr (R > 1)
+        if (rows < R) return row_tile_of<R - 1, C>(rows, k, a, b, b_stride, from, out);
+    row_tile<R, C>(k, a, b, b_stride, from, out);
+}
+
+// The bounds of part i of `count` parts of n that differ by one at the most.
+inline Index part(Index n, Index count, Index i) { return n / count * i + (i < n % count ? i : n % count); }
+
+// out[p][i] = from[p][i] + sum over k of a[i, k] b[p][k]   for `rows` rows and the panels p < panels
+// a: panels [rows, W] as k says   b: panels [K, W], adjacent   registers: 2, or 1 where only the first half of
+// these panels is in use
+template <class T>
+void product(Index rows, Index panels, int registers, const Reduction& k, const T* a, const T* b, ConstPanels<T> from,
+             Panels<T> out) {
+    constexpr Index W = panel_width<T>;
+    if (rows == 0 || panels == 0) return;
+    const Index b_stride = k.size(W) * W;
+    Index p = 0;
+    const auto many = [&]<int R, int C>() {  // all rows against C / 2 panels at once
+        const Index tiles = (rows + R - 1) / R;
+        for (Index i = 0; i < tiles; ++i) {
+            const Index row = part(rows, tiles, i);
+            row_tile_of<R, C>(part(rows, tiles, i + 1) - row, k, a + row * W, b + p * b_stride, b_stride,
+                              {from.at(row, 0) + p * from.panel_stride, from.panel_stride, from.row_stride},
+                              {out.at(row, 0) + p * out.panel_stride, out.panel_stride});
+        }
+    };
+    if (registers == 1)
+        for (; p < panels; ++p) many.template operator()<tile_rows, 1>();
+    // Few rows leave registers idle and the chains too few to hide the latency: take more panels at once.
+    if (rows <= tile_rows / 4)
+        for (; p + 4 <= panels; p += 4) many.template operator()<tile_rows / 4, 8>();
+    if (rows <= tile_rows / 2)
+        for (; p + 2 <= panels; p += 2) many.template operator()<tile_rows / 2, 4>();
+    for (; p < panels; ++p) many.template operator()<tile_rows, 2>();
+}
+
+// out[k][column] (+)= sum over r of a[r, k] g[r, column]   for `units` rows k of out and `columns` columns
+// a, g: one panel [rows, W] each   out: row stride out_stride, overwritten if `first`
+// The sum of these rows is formed first and then added, so that a long sum is one of sums.
+template <class T>
+void outer_product(Index rows, Index units, Index columns, const T* a, const T* g, bool first, T* out,
+                   Index out_stride) {
+    constexpr Index W = panel_width<T>;
+    constexpr int lanes = Vec<T>::lanes;
+    const Reduction k{1, 0, 1, 0, rows};
+    const auto store = [&](T* row, int c, Vec<T> sum) {
+        const int count = static_cast<int>(columns) - c * lanes;
+        T* p = row + c * lanes;
+        if (!first) sum = Vec<T>::load_partial(p, count) + sum;
+        sum.store_partial(p, count);
+    };
+    const auto rows_of = [&]<int R, int C>(auto&& self, Index unit, Index count) -> void {
+        if constexpr (R > 1)
+            if (count < R) return self.template operator()<R - 1, C>(self, unit, count);
+        for (int i = 0; i < R; ++i) __builtin_prefetch(out + (unit + i) * out_stride, 1);
+        tile<R, C, 1, W>(
+            k, a + unit, g, 0, [](int, int) { return Vec<T>(T(0)); },
+            [&](int i, int c, Vec<T> sum) { store(out + (unit + i) * out_stride, c, sum); });
+    };
+    const Index tiles = (units + tile_rows - 1) / tile_rows;
+    for (Index i = 0; i < tiles; ++i) {
+        const Index unit = part(units, tiles, i), count = part(units, tiles, i + 1) - unit;
+        if (columns > lanes)
+            rows_of.template operator()<tile_rows, 2>(rows_of, unit, count);
+        else
+            rows_of.template operator()<tile_rows, 1>(rows_of, unit, count);
+    }
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

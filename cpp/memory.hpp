@@ -1,0 +1,114 @@
+// memory.hpp: aligned buffers for tapes, packed weights and scratch. Called by bindings.cpp; knows nothing of arrays.
+// Fresh pages cost more than many a kernel (a 50 MB workspace 3 to 6 ms), so a few freed buffers are kept for
+// the next call. Nothing here waits: a thread that finds the shelf in use allocates.
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace rnnfast {
+
+// Freed buffers, by capacity; data is null where a place is empty.
+struct Shelf {
+    static constexpr int places = 8;
+    static constexpr std::size_t most_bytes = std::size_t(256) << 20;
+    std::atomic_flag busy = ATOMIC_FLAG_INIT;
+    std::size_t bytes = 0;
+    void* data[places] = {};
+    std::size_t capacity[places] = {};
+};
+inline Shelf shelf;
+
+class Buffer {
+  public:
+    Buffer() = default;
+    explicit Buffer(double bytes) {
+        if (!(bytes < 0x1p62)) throw std::bad_alloc();
+        const std::size_t wanted = (static_cast<std::size_t>(bytes) + 4095) / 4096 * 4096;
+        if (wanted == 0) return;
+        if (take(wanted)) return;
+        const std::size_t alignment = wanted >= huge ? huge_page : 64;
+        capacity_ = (wanted + alignment - 1) / alignment * alignment;
+        data_ = std::aligned_alloc(alignment, capacity_);
+        if (!data_) throw std::bad_alloc();
+#if defined(__linux__)
+        if (wanted >= huge) madvise(data_, capacity_, MADV_HUGEPAGE);
+#endif
+    }
+    Buffer(Buffer&& other) noexcept { swap(other); }
+    Buffer& operator=(Buffer&& other) noexcept {
+        swap(other);
+        return *this;
+    }
+    ~Buffer() {
+        if (data_ && !keep()) std::free(data_);
+    }
+
+    template <class T>
+    T* as() const {
+        return static_cast<T*>(data_);
+    }
+    std::size_t capacity() const { return capacity_; }
+
+  private:
+    static constexpr std::size_t huge_page = std::size_t(1) << 21, huge = 2 * huge_page;
+
+    void swap(Buffer& other) {
+        std::swap(data_, other.data_);
+        std::swap(capacity_, other.capacity_);
+    }
+
+    // The smallest kept buffer that is large enough and not wastefully large.
+    bool take(std::size_t wanted) {
+        if (shelf.busy.test_and_set(std::memory_order_acquire)) return false;
+        int best = -1;
+        for (int i = 0; i < Shelf::places; ++i)
+            if (shelf.data[i] && shelf.capacity[i] >= wanted && shelf.capacity[i] / 2 <= wanted + huge_page &&
+                (best < 0 || shelf.capacity[i] < shelf.capacity[best]))
+                best = i;
+        if (best >= 0) {
+            data_ = std::exchange(shelf.data[best], nullptr);
+            capacity_ = shelf.capacity[best];
+            shelf.bytes -= capacity_;
+        }
+        shelf.busy.clear(std::memory_order_release);
+        return best >= 0;
+    }
+
+    bool keep() {
+        if (capacity_ > Shelf::most_bytes || shelf.busy.test_and_set(std::memory_order_acquire)) return false;
+        int free_place = -1;
+        for (int i = 0; i < Shelf::places; ++i)
+            if (!shelf.data[i]) free_place = i;
+        if (free_place < 0 || shelf.bytes + capacity_ > Shelf::most_bytes) {  // make room: give up the smallest
+            for (int i = 0; i < Shelf::places; ++i)
+                if (shelf.data[i] && (free_place < 0 || !shelf.data[free_place] ||
+                                      shelf.capacity[i] < shelf.capacity[free_place]))
+                    free_place = i;
+            if (shelf.data[free_place]) {
+                std::free(shelf.data[free_place]);
+                shelf.data[free_place] = nullptr;
+                shelf.bytes -= shelf.capacity[free_place];
+            }
+        }
+        const bool kept = shelf.bytes + capacity_ <= Shelf::most_bytes;
+        if (kept) {
+            shelf.data[free_place] = data_;
+            shelf.capacity[free_place] = capacity_;
+            shelf.bytes += capacity_;
+        }
+        shelf.busy.clear(std::memory_order_release);
+        return kept;
+    }
+
+    void* data_ = nullptr;
+    std::size_t capacity_ = 0;
+};
+
+}  // namespace rnnfast

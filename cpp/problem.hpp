@@ -1,0 +1,131 @@
+// problem.hpp: the vocabulary that bindings and kernels share. Plain data only: no function bodies,
+// nothing from the standard library but fixed-width integers, so that it means the same in every
+// translation unit whatever its instruction set.
+//
+// Letters: N sequences, T steps, D inputs, H hidden units, G gate blocks in the weights (1, 3, 4),
+// P gate blocks in a row of pre-activations (1, 4, 4; the GRU holds r, z and both halves of n),
+// R packed rows: one per valid (sequence, step), steps ascending, within a step the longest sequence first.
+#pragma once
+
+#include <cstdint>
+
+namespace rnnfast {
+
+using Index = std::int64_t;
+
+constexpr int max_states = 2;  // h, c
+
+struct Shape {
+    Index N, T, D, H;
+};
+
+// Which sequences are active at which step, and who computes them.
+struct Schedule {
+    bool reverse;         // step t of a sequence of length L reads x[L-1-t] instead of x[t]
+    Index rows;           // R = sum of lengths
+    const Index* order;   // [N]    sorted position -> sequence, longest first
+    const Index* length;  // [N]    by sorted position
+    const Index* active;  // [T+1]  sequences longer than t: the sorted positions 0..active[t]-1
+    const Index* offset;  // [T+1]  packed row of sorted position 0 at step t
+    const Index* slab;    // [slabs+1] bounds of the sorted positions that one thread carries through all steps
+    Index slabs;
+    Index slab_rows;  // the most rows in a slab
+    int threads;
+};
+
+// A strided matrix of the caller's; strides in elements.
+template <class T>
+struct Matrix {
+    const T* data;
+    Index row_stride, column_stride;
+};
+
+template <class T>
+struct Weights {
+    Matrix<T> Wx;       // [D, G*H]
+    Matrix<T> Wh;       // [H, G*H]
+    const T* b;         // [P*H] or null
+};
+
+// x: either floating rows or one token id for each packed row.
+template <class T>
+struct Input {
+    const T* data;                 // [N, T, D] or null
+    Index stride[3];               // in elements
+    const Index* ids;              // [R] or null
+};
+
+// What forward leaves for backward, by packed row; W is the panel width of the instruction set.
+template <class T>
+struct TapeRows {
+    T* gates;              // [blocks*P, Rp, W] activations, then, after backward, their gradients
+    T* state[max_states];  // [blocks, Rp, W]   the states before each step
+};
+
+template <class T>
+struct Forward {
+    Shape shape;
+    Schedule schedule;
+    Input<T> x;
+    Weights<T> weights;
+    const T* state[max_states];  // [N, H] in: before the first step, or null for zero
+    T* h;                        // [N, T, H] out: 0 past a sequence's length
+    T* final_state[max_states];  // [N, H] out: after the last valid step
+    TapeRows<T> tape;            // out, or null pointers
+    T* packed;                   // forward_weights numbers
+    bool is_packed;              // packed already holds these weights (Stream)
+    T* scratch;                  // threads * forward_scratch numbers
+};
+
+template <class T>
+struct Backward {
+    Shape shape;
+    Schedule schedule;
+    Input<T> x;
+    Weights<T> weights;
+    TapeRows<T> tape;             // in: activations; out: gradients of the pre-activations
+    const T* dh;                  // [N, T, H] or null
+    Index dh_stride[2];           // of N and T, in elements; units are adjacent
+    const T* dstate[max_states];  // [N, H] in: gradient of the final states, or null
+    T* dx;                        // [N, T, D] out, or null for token ids
+    T* dWx;                       // [D, G*H] out
+    T* dWh;                       // [H, G*H] out
+    T* db;                        // [P*H] out, or null
+    T* dinitial[max_states];      // [N, H] out: gradient of the initial states
+    T* packed;                    // backward_weights numbers
+    T* scratch;                   // threads * backward_scratch + shared_scratch numbers
+};
+
+// How many numbers each buffer holds.
+struct Sizes {
+    Index gates, state;  // of the tape
+    Index forward_weights, forward_scratch;
+    Index backward_weights, backward_scratch, shared_scratch;
+};
+
+template <class T>
+struct Kernel {
+    Sizes (*sizes)(const Shape&, const Schedule&, bool ids);
+    void (*forward)(const Forward<T>&);
+    void (*backward)(const Backward<T>&);
+};
+
+struct Cell {
+    const char* name;
+    int weight_blocks;  // G
+    int bias_blocks;    // P
+    int states;
+    Kernel<float> f32;
+    Kernel<double> f64;
+};
+
+// All that one instruction set offers.
+struct KernelTable {
+    const char* isa;
+    const char* flags;  // what this copy of kernels.cpp was compiled with
+    int cells;
+    const Cell* cell;
+    double (*multiply_add_rate)(double seconds);  // flop/s of one thread on float32 registers: the attainable peak
+};
+
+}  // namespace rnnfast

@@ -1,0 +1,72 @@
+// schedule.hpp: builds a Schedule from the lengths of a batch: the order of the rows, and who computes them.
+// Called by bindings.cpp; it must not know cells, kernels or Python.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "problem.hpp"
+
+namespace rnnfast {
+
+// A Schedule with the arrays that it points to. Movable: vectors keep their storage.
+class OwnedSchedule {
+  public:
+    OwnedSchedule(OwnedSchedule&&) = default;  // a copy would point into the original
+
+    // lengths: [N], each in 0..T, or null for T everywhere.
+    OwnedSchedule(Index N, Index T, const Index* lengths, bool reverse) : order_(N), length_(N, T) {
+        std::vector<Index> of_length(static_cast<std::size_t>(T) + 1, 0);  // sequences of each length
+        for (Index n = 0; n < N; ++n) ++of_length[lengths ? lengths[n] : T];
+        active_.assign(static_cast<std::size_t>(T) + 1, 0);
+        for (Index t = T - 1; t >= 0; --t) active_[t] = active_[t + 1] + of_length[t + 1];
+        offset_.assign(static_cast<std::size_t>(T) + 1, 0);
+        for (Index t = 0; t < T; ++t) offset_[t + 1] = offset_[t] + active_[t];
+        std::vector<Index> next = active_;  // where the next sequence of a length goes: behind all longer ones
+        for (Index n = 0; n < N; ++n) {
+            const Index length = lengths ? lengths[n] : T, position = next[length]++;
+            order_[position] = n;
+            length_[position] = length;
+        }
+        view_ = {reverse,        offset_[T],     order_.data(), length_.data(), active_.data(),
+                 offset_.data(), slab_.data(), 0,             0,              1};
+    }
+
+    // Cuts the sorted positions into slabs of about equal work for at most `threads` threads.
+    // flops: of one row
+    void share(int threads, double flops) {
+        constexpr Index most_rows = 96;              // beyond this a slab's states leave the L2 cache
+        constexpr double flops_worth_a_thread = 1e6;  // about 20 microseconds
+        const Index N = static_cast<Index>(order_.size());
+        const double work = flops * static_cast<double>(view_.rows);
+        const Index useful = std::max<Index>(1, static_cast<Index>(std::min(work / flops_worth_a_thread, 1e6)));
+        view_.threads = static_cast<int>(std::min<Index>({threads, useful, std::max<Index>(1, N)}));
+        const Index wanted = view_.threads * std::max<Index>(1, (N + view_.threads * most_rows - 1) /
+                                                                    (view_.threads * most_rows));
+        slab_.assign(1, 0);
+        view_.slab_rows = 0;
+        double done = 0;  // steps of the sequences in closed slabs
+        while (slab_.back() < N) {
+            const double left = static_cast<double>(view_.rows) - done;
+            const Index slabs_left = std::max<Index>(1, wanted - static_cast<Index>(slab_.size()) + 1);
+            Index end = slab_.back();
+            double steps = 0;
+            do steps += static_cast<double>(length_[end++]);
+            while (end < N && end - slab_.back() < most_rows &&
+                   steps + static_cast<double>(length_[end]) / 2 <= left / static_cast<double>(slabs_left));
+            done += steps;
+            view_.slab_rows = std::max(view_.slab_rows, end - slab_.back());
+            slab_.push_back(end);
+        }
+        view_.slab = slab_.data();
+        view_.slabs = static_cast<Index>(slab_.size()) - 1;
+    }
+
+    const Schedule& view() const { return view_; }
+
+  private:
+    std::vector<Index> order_, length_, active_, offset_, slab_;
+    Schedule view_{};
+};
+
+}  // namespace rnnfast

@@ -1,0 +1,256 @@
+"""The two functions on plain arrays, and the settings of the process.
+
+Called by layers.py and by users with NumPy code of their own. Everything is checked and computed in ``_core``; this
+module gives it names, keywords and documentation, and must not know of layers or training.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import _core
+from ._core import Stream, Tape
+from .reference import Gradients, Output
+
+__all__ = [
+    "Gradients",
+    "Output",
+    "Stream",
+    "Tape",
+    "backward",
+    "cells",
+    "forward",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+]
+
+
+def forward(
+    cell: str,
+    x: ArrayLike,
+    Wx: ArrayLike,
+    Wh: ArrayLike,
+    b: ArrayLike | None = None,
+    state: tuple[ArrayLike | None, ...] | None = None,
+    *,
+    lengths: ArrayLike | None = None,
+    reverse: bool = False,
+    keep_tape: bool = True,
+    num_threads: int | None = None,
+) -> Output:
+    """Run one recurrent layer over a batch of sequences.
+
+    With σ the logistic function and ⊙ the elementwise product, each step computes::
+
+        rnn_*   h' = φ(x Wx + h Wh + b)                              φ = tanh, relu or sigmoid
+        lstm    i, f, o = σ(·),  g = tanh(·)  of  x Wx + h Wh + b    c' = f⊙c + i⊙g,  h' = o⊙tanh(c')
+        gru     r, z = σ(x Wx + h Wh + b)                            h' = (1−z)⊙n + z⊙h
+                n = tanh(x Wxn + b_n + r⊙(h Whn + b_nh))
+
+    Parameters
+    ----------
+    cell : str
+        One of :func:`cells`: ``"rnn_tanh"``, ``"rnn_relu"``, ``"rnn_sigmoid"``, ``"lstm"``, ``"gru"``.
+    x : array, (N, T, D) floating or (N, T) integer
+        Inputs; integers are token ids in [0, D), which mean the one-hot encoding and never form it. A time-major
+        array is passed as ``np.swapaxes(x, 0, 1)``: nothing is copied.
+    Wx : array, (D, G*H)
+        Input weights; G = 1 (rnn), 4 (lstm, blocks i, f, g, o), 3 (gru, blocks r, z, n).
+    Wh : array, (H, G*H)
+        Recurrent weights, in the same blocks.
+    b : array, (G*H,), for gru (4*H,), optional
+        Bias; gru has b_r, b_z, b_n of the input side, then b_nh of the recurrent side.
+    state : tuple of arrays (N, H), optional
+        ``(h,)``, for lstm ``(h, c)``, before the first step; None (the whole or an item) is zero.
+    lengths : array of integers, (N,), optional
+        Valid steps of each sequence, 0..T, in any order. Later steps are not computed: their ``h`` is 0, and what
+        the padding of ``x`` holds reaches nothing. Length 0 leaves the initial state.
+    reverse : bool
+        Walk each sequence from its own last valid step to its first; ``h[:, t]`` still belongs to ``x[:, t]``.
+    keep_tape : bool
+        Store what :func:`backward` needs. False is inference: less memory, and ``tape`` is None.
+    num_threads : int, optional
+        OpenMP threads, at most one for each few microseconds of work; None is :func:`get_num_threads`. Results
+        have the same bits for every number.
+
+    Returns
+    -------
+    Output
+        Named tuple of ``h`` (N, T, H), ``state`` (after the last valid step) and ``tape``.
+
+    Raises
+    ------
+    ValueError
+        An unknown cell, a wrong shape, a length outside 0..T, a token id outside [0, D): the message names the
+        argument, what was expected and what came.
+    TypeError
+        Arrays that are not float32 or float64, or not all of one dtype.
+
+    Notes
+    -----
+    All floating arrays share one dtype, float32 or float64; any strides and byte order will do; inputs are never
+    written to. The tape keeps its inputs alive; changing one in place before the backward pass gives wrong gradients.
+
+    References
+    ----------
+    Elman (1990), Finding structure in time. Hochreiter and Schmidhuber (1997), Long short-term memory; Gers et al.
+    (2000) for the forget gate. Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, in the
+    variant that applies r after the product.
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> rng = np.random.default_rng(0)
+    >>> N, T, D, H = 2, 5, 3, 4
+    >>> x, Wx, Wh = (rng.normal(size=s) for s in [(N, T, D), (D, 4 * H), (H, 4 * H)])
+    >>> h, (h_n, c_n), tape = rnnfast.forward("lstm", x, Wx, Wh, lengths=[5, 3])
+    >>> h.shape, bool((h[1, 3:] == 0).all()), bool((h_n[1] == h[1, 2]).all())
+    ((2, 5, 4), True, True)
+    """
+    return Output(*_core.forward(cell, x, Wx, Wh, b, state, lengths, reverse, keep_tape, num_threads))
+
+
+def backward(
+    tape: Tape,
+    dh: ArrayLike | None = None,
+    dstate: tuple[ArrayLike | None, ...] | None = None,
+    *,
+    num_threads: int | None = None,
+) -> Gradients:
+    """Back-propagate through time: the gradients of every argument of a forward pass.
+
+    For a loss L, given ∂L/∂h and ∂L/∂state, with dgates the gradients of the pre-activations::
+
+        dx = dgates Wxᵀ    dWx = Σ xᵀ dgates    dWh = Σ h_previousᵀ dgates    db = Σ dgates
+
+    Parameters
+    ----------
+    tape : Tape
+        From :func:`forward`; it serves one backward pass.
+    dh : array, (N, T, H), optional
+        Gradient of ``h``; None is zero. What it holds past a sequence's length reaches nothing.
+    dstate : tuple of arrays (N, H), optional
+        Gradients of the final states; None (the whole or an item) is zero.
+    num_threads : int, optional
+        As in :func:`forward`.
+
+    Returns
+    -------
+    Gradients
+        Named tuple: ``x`` (None for token ids), ``Wx``, ``Wh``, ``b`` (None without a bias), and ``state``, the
+        gradients of the initial states. Those of a sequence of length 0 are the given ``dstate``.
+
+    Raises
+    ------
+    RuntimeError
+        The tape was used before.
+    ValueError, TypeError
+        As in :func:`forward`.
+
+    References
+    ----------
+    Werbos (1990), Backpropagation through time: what it does and how to do it.
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> x, Wx, Wh = np.ones((1, 2, 1)), np.ones((1, 1)), np.ones((1, 1))
+    >>> h, state, tape = rnnfast.forward("rnn_relu", x, Wx, Wh)
+    >>> rnnfast.backward(tape, dh=np.ones_like(h)).Wx  # h1 = w, h2 = w (1 + u): the sum grows by 1 + 2
+    array([[3.]])
+    """
+    if not isinstance(tape, Tape):
+        raise TypeError(f"tape: expected the tape of a forward pass, got {type(tape).__name__}")
+    return Gradients(*_core.backward(tape, dh, dstate, num_threads))
+
+
+def cells() -> list[str]:
+    """Names of the cells that :func:`forward` takes.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> "lstm" in rnnfast.cells()
+    True
+    """
+    return _core.cells()
+
+
+def set_num_threads(n: int) -> None:
+    """Set how many threads a call uses that does not say so itself.
+
+    At import this is ``RNNFAST_NUM_THREADS``, else ``OMP_NUM_THREADS``, else the number of processors that the
+    process may use.
+
+    Raises
+    ------
+    ValueError, TypeError
+        n is not a positive integer.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> before = rnnfast.get_num_threads()
+    >>> rnnfast.set_num_threads(1)
+    >>> rnnfast.get_num_threads()
+    1
+    >>> rnnfast.set_num_threads(before)
+    """
+    _core.set_num_threads(n)
+
+
+def get_num_threads() -> int:
+    """How many threads a call uses that does not say so itself; see :func:`set_num_threads`.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> rnnfast.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+def show_config(file: Any = None) -> None:
+    """Print versions, compiler, the instruction sets compiled, found and chosen, and the threads.
+
+    ``RNNFAST_ISA`` in the environment forces an instruction set; a missing or unknown one fails at import.
+
+    Parameters
+    ----------
+    file : text file, optional
+        Where to print; None is standard output.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> rnnfast.show_config()  # doctest: +ELLIPSIS
+    rnnfast ...
+    """
+    from . import __version__
+
+    print(f"rnnfast {__version__}, numpy {np.__version__}, Python {platform.python_version()}", file=file)
+    print(f"compiler: {_core.compiler()}, {platform.system()} {platform.machine()}", file=file)
+    print("instruction sets (RNNFAST_ISA forces one):", file=file)
+    for isa in _core.instruction_sets():
+        note = "chosen" if isa["chosen"] else "found" if isa["available"] else "not on this processor"
+        print(f"  {isa['name']:10}{note:24}{isa['flags']}", file=file)
+    print(f"threads: {get_num_threads()}", file=file)
+
+
+def _threads_from_environment() -> None:
+    for name in ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0].strip()
+        if value.isdecimal() and int(value) > 0:
+            return _core.set_num_threads(int(value))
+        if value and name.startswith("RNNFAST"):
+            raise ImportError(f"{name}: expected a positive integer, got {value!r}")
+
+
+_threads_from_environment()
