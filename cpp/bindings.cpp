@@ -29,7 +29,7 @@ namespace {
 
 // ---- the process: which kernels, how many threads
 
-const KernelTable* kernels = nullptr;     // set once, at import
+const KernelTable* kernels = nullptr;  // set once, at import
 std::atomic<int> default_threads{1};
 std::atomic<bool> forked_child{false};  // the parent's OpenMP team does not exist here, and waiting for it hangs
 
@@ -296,9 +296,8 @@ class InputArray {
         : array_(as_array(object, "x")), is_ids_(is_integer(array_)) {
         if (!is_ids_) array_ = whole_strides(floating.add(array_, "x", "float32, float64 or integer token ids"));
         if (array_.ndim() != (is_ids_ ? 2 : 3))
-            throw py::value_error(
-                "x: expected (N, T, D) floating or (N, T) integer token ids, got " + shape_text(array_) + " of " +
-                dtype_text(array_));
+            throw py::value_error("x: expected (N, T, D) floating or (N, T) integer token ids, got " +
+                                  shape_text(array_) + " of " + dtype_text(array_));
     }
 
     bool is_ids() const { return is_ids_; }
@@ -327,7 +326,8 @@ class InputArray {
     template <class T>
     Input<T> view() const {
         if (is_ids_) return {nullptr, {0, 0, 0}, ids_.data()};
-        return {data_of<T>(array_), {stride_of<T>(array_, 0), stride_of<T>(array_, 1), stride_of<T>(array_, 2)}, nullptr};
+        return {
+            data_of<T>(array_), {stride_of<T>(array_, 0), stride_of<T>(array_, 1), stride_of<T>(array_, 2)}, nullptr};
     }
 
   private:
@@ -409,7 +409,8 @@ py::tuple forward(const std::string& cell_name, const py::object& x_, const py::
         Buffer scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * schedule.view().threads);
         std::unique_ptr<Tape> tape;
         if (keep_tape) {
-            tape = std::make_unique<Tape>(cell, is_double, shape, std::move(x), std::move(weights), std::move(schedule));
+            tape =
+                std::make_unique<Tape>(cell, is_double, shape, std::move(x), std::move(weights), std::move(schedule));
             tape->gates = numbers<T>(static_cast<double>(sizes.gates));
             for (int k = 0; k < cell.states; ++k) tape->state[k] = numbers<T>(static_cast<double>(sizes.state));
         }
@@ -442,8 +443,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         expect_shape(*dh, "dh", {{"N", shape.N}, {"T", shape.T}, {"H", shape.H}});
         dh = adjacent(whole_strides(*dh));
     }
-    const std::vector<py::object> dstate =
-        check_states(dstate_, "dstate", tape.cell, shape.N, shape.H, floating);
+    const std::vector<py::object> dstate = check_states(dstate_, "dstate", tape.cell, shape.N, shape.H, floating);
     const bool any = dh || std::any_of(dstate.begin(), dstate.end(), [](const py::object& d) { return bool(d); });
     if (any && floating.is_double() != tape.is_double)
         throw py::type_error(std::string("dh, dstate: expected ") + (tape.is_double ? "float64" : "float32") +
@@ -461,7 +461,8 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         if (tape.weights.b) db = new_array<T>({tape.cell.bias_blocks * shape.H});
         std::vector<py::array_t<T>> dinitial;
         for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>({shape.N, shape.H}));
-        if (tape.used.exchange(true)) throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
+        if (tape.used.exchange(true))
+            throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
         tape.schedule.share(threads, 2 * flops_per_row(tape.cell, ids ? 0 : shape.D, shape.H));
         const Sizes sizes = kernel.sizes(shape, tape.schedule.view(), ids);
         Buffer packed, scratch;
@@ -588,8 +589,8 @@ class Stream {
             for (Index n = 0; n < N_; ++n) {
                 ids_[n] = id.data()[n * (N_ > 1 ? id.strides(0) / static_cast<Index>(sizeof(Index)) : 0)];
                 if (ids_[n] < 0 || ids_[n] >= weights_.D)
-                    throw py::value_error("x_t[" + std::to_string(n) + "] = " +
-                                          std::string(py::str(array[py::int_(n)])) +
+                    throw py::value_error("x_t[" + std::to_string(n) +
+                                          "] = " + std::string(py::str(array[py::int_(n)])) +
                                           ": expected a token id in [0, D) = [0, " + std::to_string(weights_.D) + ")");
             }
             input.ids = ids_.data();
@@ -608,7 +609,8 @@ class Stream {
             h = as_array(out, "out");
             expect_type<T>(h, "out", "");
             expect_shape(h, "out", {{"N", N_}, {"H", weights_.H}});
-            if (!(h.flags() & py::array::c_style) || !h.writeable() || h.ptr() != native(h).ptr() || h.ptr() != out.ptr())
+            if (!(h.flags() & py::array::c_style) || !h.writeable() || h.ptr() != native(h).ptr() ||
+                h.ptr() != out.ptr())
                 throw py::value_error("out: expected a writeable C-contiguous array");
         }
         const bool first = !packed_[ids].capacity() && !was_packed_[ids];

@@ -42,25 +42,37 @@ struct Rnn {
 struct Tanh {
     static constexpr const char* cell_name = "rnn_tanh";
     template <class V>
-    static V value(V x) { return tanh(x); }
+    static V value(V x) {
+        return tanh(x);
+    }
     template <class V>
-    static V slope(V y) { return fma(-y, y, V(1)); }
+    static V slope(V y) {
+        return fma(-y, y, V(1));
+    }
 };
 
 struct Relu {
     static constexpr const char* cell_name = "rnn_relu";
     template <class V>
-    static V value(V x) { return relu(x); }
+    static V value(V x) {
+        return relu(x);
+    }
     template <class V>
-    static V slope(V y) { return select(y > V(0), V(1), V(0)); }
+    static V slope(V y) {
+        return where_less(V(0), y, V(1), V(0));
+    }
 };
 
 struct Sigmoid {
     static constexpr const char* cell_name = "rnn_sigmoid";
     template <class V>
-    static V value(V x) { return sigmoid(x); }
+    static V value(V x) {
+        return sigmoid(x);
+    }
     template <class V>
-    static V slope(V y) { return fma(-y, y, y); }
+    static V slope(V y) {
+        return fma(-y, y, y);
+    }
 };
 
 // i, f, o = sigmoid, g = tanh;  c' = f c + i g,  h' = o tanh(c')

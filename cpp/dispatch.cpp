@@ -6,19 +6,27 @@
 namespace rnnfast {
 
 // One line for each copy of kernels.cpp that CMakeLists.txt compiles.
-namespace scalar { extern const KernelTable table; }
-namespace baseline { extern const KernelTable table; }
+namespace scalar {
+extern const KernelTable table;
+}
+namespace baseline {
+extern const KernelTable table;
+}
 #if defined(__x86_64__)
-namespace avx2 { extern const KernelTable table; }
-namespace avx512 { extern const KernelTable table; }
+namespace avx2 {
+extern const KernelTable table;
+}
+namespace avx512 {
+extern const KernelTable table;
+}
 #endif
 
 const std::vector<InstructionSet>& instruction_sets() {
 #if defined(__x86_64__)
     static const std::vector<InstructionSet> sets = [] {
         __builtin_cpu_init();
-        const bool v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") &&
-                        __builtin_cpu_supports("popcnt");
+        const bool v2 =
+            __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("popcnt");
         const bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
         const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

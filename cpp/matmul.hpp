@@ -39,8 +39,8 @@ struct Reduction {
 // a: element (i, k) of a panel is at a[i * RowStride + k * StepStride]
 // b: [k, W] panels, register c being in panel c / 2 at a distance of b_stride
 template <int R, int C, Index RowStride, Index StepStride, class T, class From, class Out>
-inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, const T* b, Index b_stride,
-                                                From from, Out out) {
+inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, const T* b, Index b_stride, From from,
+                                                Out out) {
     constexpr Index W = panel_width<T>, lanes = Vec<T>::lanes;
     Vec<T> sum[R][C];
 #pragma GCC unroll 12
@@ -106,6 +106,8 @@ inline void row_tile_of(Index rows, const Reduction& k, const T* a, const T* b, 
 // The bounds of part i of `count` parts of n that differ by one at the most.
 inline Index part(Index n, Index count, Index i) { return n / count * i + (i < n % count ? i : n % count); }
 
+constexpr Index l1_panel_bytes = 16 * 1024;
+
 // out[p][i] = from[p][i] + sum over k of a[i, k] b[p][k]   for `rows` rows and the panels p < panels
 // a: panels [rows, W] as k says   b: panels [K, W], adjacent   registers: 2, or 1 where only the first half of
 // these panels is in use
@@ -115,14 +117,26 @@ void product(Index rows, Index panels, int registers, const Reduction& k, const 
     constexpr Index W = panel_width<T>;
     if (rows == 0 || panels == 0) return;
     const Index b_stride = k.size(W) * W;
+    // Tiles that share a panel of b walk together through pieces of it, each of which stays in the L1 cache.
+    const Index piece = rows <= tile_rows ? k.blocks : l1_panel_bytes / (W * W * Index(sizeof(T)) * k.gates) + 1;
     Index p = 0;
     const auto many = [&]<int R, int C>() {  // all rows against C / 2 panels at once
         const Index tiles = (rows + R - 1) / R;
-        for (Index i = 0; i < tiles; ++i) {
-            const Index row = part(rows, tiles, i);
-            row_tile_of<R, C>(part(rows, tiles, i + 1) - row, k, a + row * W, b + p * b_stride, b_stride,
-                              {from.at(row, 0) + p * from.panel_stride, from.panel_stride, from.row_stride},
-                              {out.at(row, 0) + p * out.panel_stride, out.panel_stride});
+        const Panels<T> result{out.data + p * out.panel_stride, out.panel_stride};
+        ConstPanels<T> start{from.data + p * from.panel_stride, from.panel_stride, from.row_stride};
+        for (Index first = 0; first == 0 || first < k.blocks; first += piece) {
+            const bool last = first + piece >= k.blocks;
+            const Reduction k_piece{last ? k.blocks - first : piece, k.block_stride, k.gates, k.gate_stride,
+                                    last ? k.last : W};
+            for (Index i = 0; i < tiles; ++i) {
+                const Index row = part(rows, tiles, i);
+                row_tile_of<R, C>(part(rows, tiles, i + 1) - row, k_piece, a + first * k.block_stride + row * W,
+                                  b + p * b_stride + first * k.gates * W * W, b_stride,
+                                  {start.at(row, 0), start.panel_stride, start.row_stride},
+                                  {result.at(row, 0), result.panel_stride});
+            }
+            if (last) break;
+            start = {result.data, result.panel_stride};
         }
     };
     if (registers == 1)
@@ -145,7 +159,7 @@ void outer_product(Index rows, Index units, Index columns, const T* a, const T* 
     constexpr int lanes = Vec<T>::lanes;
     const Reduction k{1, 0, 1, 0, rows};
     const auto store = [&](T* row, int c, Vec<T> sum) {
-        const int count = static_cast<int>(columns) - c * lanes;
+        const Index count = columns - c * lanes;
         T* p = row + c * lanes;
         if (!first) sum = Vec<T>::load_partial(p, count) + sum;
         sum.store_partial(p, count);
@@ -153,7 +167,10 @@ void outer_product(Index rows, Index units, Index columns, const T* a, const T* 
     const auto rows_of = [&]<int R, int C>(auto&& self, Index unit, Index count) -> void {
         if constexpr (R > 1)
             if (count < R) return self.template operator()<R - 1, C>(self, unit, count);
-        for (int i = 0; i < R; ++i) __builtin_prefetch(out + (unit + i) * out_stride, 1);
+        for (int i = 0; i < R; ++i) {  // a row of the caller's may lie on two cache lines
+            __builtin_prefetch(out + (unit + i) * out_stride, 1);
+            __builtin_prefetch(out + (unit + i) * out_stride + columns - 1, 1);
+        }
         tile<R, C, 1, W>(
             k, a + unit, g, 0, [](int, int) { return Vec<T>(T(0)); },
             [&](int i, int c, Vec<T> sum) { store(out + (unit + i) * out_stride, c, sum); });

@@ -88,8 +88,8 @@ class Buffer {
             if (!shelf.data[i]) free_place = i;
         if (free_place < 0 || shelf.bytes + capacity_ > Shelf::most_bytes) {  // make room: give up the smallest
             for (int i = 0; i < Shelf::places; ++i)
-                if (shelf.data[i] && (free_place < 0 || !shelf.data[free_place] ||
-                                      shelf.capacity[i] < shelf.capacity[free_place]))
+                if (shelf.data[i] &&
+                    (free_place < 0 || !shelf.data[free_place] || shelf.capacity[i] < shelf.capacity[free_place]))
                     free_place = i;
             if (shelf.data[free_place]) {
                 std::free(shelf.data[free_place]);

@@ -42,17 +42,17 @@ struct Matrix {
 
 template <class T>
 struct Weights {
-    Matrix<T> Wx;       // [D, G*H]
-    Matrix<T> Wh;       // [H, G*H]
-    const T* b;         // [P*H] or null
+    Matrix<T> Wx;  // [D, G*H]
+    Matrix<T> Wh;  // [H, G*H]
+    const T* b;    // [P*H] or null
 };
 
 // x: either floating rows or one token id for each packed row.
 template <class T>
 struct Input {
-    const T* data;                 // [N, T, D] or null
-    Index stride[3];               // in elements
-    const Index* ids;              // [R] or null
+    const T* data;     // [N, T, D] or null
+    Index stride[3];   // in elements
+    const Index* ids;  // [R] or null
 };
 
 // What forward leaves for backward, by packed row; W is the panel width of the instruction set.

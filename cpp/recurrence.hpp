@@ -155,8 +155,7 @@ struct ForwardWeights {
                          Wh(block, p));
         for (int p = 0; p < Cell::pre; ++p)
             for (Index i = 0; i < W; ++i)
-                b(block, p)[i] =
-                    weights.b && i < units ? weights.b[Cell::order[p] * hidden.n + block * W + i] : T(0);
+                b(block, p)[i] = weights.b && i < units ? weights.b[Cell::order[p] * hidden.n + block * W + i] : T(0);
     }
 };
 
@@ -211,7 +210,7 @@ Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
         W * odd(chunk) * (hidden.count() * Cell::pre + inputs.count()) + W * slab * hidden.count() * (Cell::states + 1);
     s.backward_weights = BackwardWeights<Cell, T>{hidden, inputs, nullptr}.size(!ids);
     s.backward_scratch = W * slab * hidden.count() * Cell::states + W * odd(dx_rows) * inputs.count();
-    s.shared_scratch = W * odd(update_rows<T>)*inputs.count();
+    s.shared_scratch = W * odd(update_rows<T>) * inputs.count();
     return s;
 }
 
@@ -220,7 +219,7 @@ Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
 template <class Cell, class T>
 class ForwardSlab {
     static constexpr Index W = panel_width<T>;
-    static constexpr int lanes = Vec<T>::lanes;
+    using Wide = Vec<T, 2>;  // a row of a panel
 
     const Forward<T>& call;
     const Schedule& schedule;
@@ -228,8 +227,8 @@ class ForwardSlab {
     const Blocks<T> hidden, inputs;
     const ForwardWeights<Cell, T> weights;
     const Index chunk, gate_stride, state_stride, tape_stride;  // of panels, in numbers
-    T *gates, *xs;             // [blocks * pre, chunk, W], [input blocks, chunk, W]
-    T *h, *h_next, *c;         // [blocks, slab, W]
+    T *gates, *xs;                                              // [blocks * pre, chunk, W], [input blocks, chunk, W]
+    T *h, *h_next, *c;                                          // [blocks, slab, W]
 
   public:
     ForwardSlab(const Forward<T>& call, Index slab, T* scratch)
@@ -327,8 +326,7 @@ class ForwardSlab {
                 const T* b = weights.b(block, p);
                 T* to = gates + (block * Cell::pre + p) * gate_stride + row * W;
                 if (Wx.column_stride == 1 && hidden.units(block) == W)
-                    for (int c = 0; c < 2; ++c)
-                        (Vec<T>::load(b + c * lanes) + Vec<T>::load(from + c * lanes)).store(to + c * lanes);
+                    (Wide::load(b) + Wide::load(from)).store(to);
                 else
                     for (Index i = 0; i < W; ++i)
                         to[i] = i < hidden.units(block) ? b[i] + from[i * Wx.column_stride] : T(0);
@@ -356,34 +354,28 @@ class ForwardSlab {
     }
 
     // The cell on the units of one block, all rows of step t.
-    void pointwise(Index t, Index block, const T* gate_panels) {
-        const Index rows = active(t), continuing = active(t + 1), H = call.shape.H;
-        const int registers = hidden.registers(block);
+    __attribute__((flatten)) void pointwise(Index t, Index block, const T* gate_panels) {
+        const Index rows = active(t), continuing = active(t + 1), H = call.shape.H, units = hidden.units(block);
         T* const local[max_states] = {h_next + block * state_stride, c + block * state_stride};
         for (Index row = 0; row < rows; ++row) {
             const Index sequence = schedule.order[begin + row];
-            const Index out = (sequence * call.shape.T + time_of(schedule, begin + row, t)) * H + block * W;
-            for (int r = 0; r < registers; ++r) {
-                const Index lane = row * W + r * lanes;
-                const int units = static_cast<int>(hidden.units(block)) - r * lanes;
-                Vec<T> gate[Cell::pre], state[Cell::states];
-                for (int p = 0; p < Cell::pre; ++p) gate[p] = Vec<T>::load(gate_panels + p * gate_stride + lane);
-                state[0] = Vec<T>::load(h + block * state_stride + lane);
-                if constexpr (Cell::states > 1) state[1] = Vec<T>::load(local[1] + lane);
-                Cell::forward(gate, state);
-                for (int k = 0; k < Cell::states; ++k) state[k].store(local[k] + lane);
-                state[0].store_partial(call.h + out + r * lanes, units);
-                if (row >= continuing)
-                    for (int k = 0; k < Cell::states; ++k)
-                        state[k].store_partial(call.final_state[k] + sequence * H + block * W + r * lanes, units);
-                if (!call.tape.gates) continue;
-                for (int p = 0; p < Cell::pre; ++p)
-                    gate[p].store(call.tape.gates + (block * Cell::pre + p) * tape_stride +
-                                  (schedule.offset[t] + begin) * W + lane);
-                if (row < continuing)
-                    for (int k = 0; k < Cell::states; ++k)
-                        state[k].store(tape_state(k, t + 1, row, block) + r * lanes);
-            }
+            Wide gate[Cell::pre], state[Cell::states];
+            for (int p = 0; p < Cell::pre; ++p) gate[p] = Wide::load(gate_panels + p * gate_stride + row * W);
+            state[0] = Wide::load(h + block * state_stride + row * W);
+            if constexpr (Cell::states > 1) state[1] = Wide::load(local[1] + row * W);
+            Cell::forward(gate, state);
+            for (int k = 0; k < Cell::states; ++k) state[k].store(local[k] + row * W);
+            const Index time = time_of(schedule, begin + row, t);
+            state[0].store_partial(call.h + (sequence * call.shape.T + time) * H + block * W, units);
+            if (row >= continuing)
+                for (int k = 0; k < Cell::states; ++k)
+                    state[k].store_partial(call.final_state[k] + sequence * H + block * W, units);
+            if (!call.tape.gates) continue;
+            for (int p = 0; p < Cell::pre; ++p)
+                gate[p].store(call.tape.gates + (block * Cell::pre + p) * tape_stride +
+                              (schedule.offset[t] + begin + row) * W);
+            if (row < continuing)
+                for (int k = 0; k < Cell::states; ++k) state[k].store(tape_state(k, t + 1, row, block));
         }
     }
 };
@@ -413,7 +405,7 @@ void forward(const Forward<T>& call) {
 template <class Cell, class T>
 class BackwardPass {
     static constexpr Index W = panel_width<T>;
-    static constexpr int lanes = Vec<T>::lanes;
+    using Wide = Vec<T, 2>;  // a row of a panel
 
     const Backward<T>& call;
     const Schedule& schedule;
@@ -476,10 +468,8 @@ class BackwardPass {
             const Index time = time_of(schedule, position, step);
             T* to = call.dx + (schedule.order[position] * call.shape.T + time) * call.shape.D;
             for (Index block = 0; block < inputs.count(); ++block)
-                for (int r = 0; r < 2; ++r)
-                    if (const int units = static_cast<int>(inputs.units(block)) - r * lanes; units > 0)
-                        Vec<T>::load(out.at(row - first, 2 * static_cast<int>(block) + r))
-                            .store_partial(to + block * W + r * lanes, units);
+                Wide::load(scratch + block * stride + (row - first) * W)
+                    .store_partial(to + block * W, inputs.units(block));
         });
     }
 
@@ -551,52 +541,39 @@ class BackwardPass {
     }
 
     // The cell on the units of one block, all rows of step t.
-    void pointwise(Index t, Index begin, Index rows, Index block, T* const* d_panels) const {
-        const int registers = hidden.registers(block);
+    __attribute__((flatten)) void pointwise(Index t, Index begin, Index rows, Index block, T* const* d_panels) const {
         for (Index row = 0; row < rows; ++row) {
-            const T* dh = nullptr;
-            if (call.dh)
-                dh = call.dh + schedule.order[begin + row] * call.dh_stride[0] +
-                     time_of(schedule, begin + row, t) * call.dh_stride[1] + block * W;
-            for (int r = 0; r < registers; ++r) {
-                const Index tape = (schedule.offset[t] + begin + row) * W + r * lanes;
-                const Index local = block * state_stride + row * W + r * lanes;
-                T* const gate_panels = call.tape.gates + block * Cell::pre * tape_stride + tape;
-                Vec<T> gate[Cell::pre], previous[Cell::states], d[Cell::states];
-                for (int p = 0; p < Cell::pre; ++p) gate[p] = Vec<T>::load(gate_panels + p * tape_stride);
-                for (int k = 0; k < Cell::states; ++k) {
-                    previous[k] = Vec<T>::load(call.tape.state[k] + block * tape_stride + tape);
-                    d[k] = Vec<T>::load(d_panels[k] + local);
-                }
-                if (dh)
-                    d[0] = d[0] + Vec<T>::load_partial(dh + r * lanes,
-                                                       static_cast<int>(hidden.units(block)) - r * lanes);
-                Cell::backward(gate, previous, d);
-                for (int p = 0; p < Cell::pre; ++p) gate[p].store(gate_panels + p * tape_stride);
-                for (int k = 0; k < Cell::states; ++k) d[k].store(d_panels[k] + local);
+            const Index tape = (schedule.offset[t] + begin + row) * W, local = block * state_stride + row * W;
+            T* const gate_panels = call.tape.gates + block * Cell::pre * tape_stride + tape;
+            Wide gate[Cell::pre], previous[Cell::states], d[Cell::states];
+            for (int p = 0; p < Cell::pre; ++p) gate[p] = Wide::load(gate_panels + p * tape_stride);
+            for (int k = 0; k < Cell::states; ++k) {
+                previous[k] = Wide::load(call.tape.state[k] + block * tape_stride + tape);
+                d[k] = Wide::load(d_panels[k] + local);
             }
+            if (call.dh)
+                d[0] = d[0] + Wide::load_partial(call.dh + schedule.order[begin + row] * call.dh_stride[0] +
+                                                     time_of(schedule, begin + row, t) * call.dh_stride[1] + block * W,
+                                                 hidden.units(block));
+            Cell::backward(gate, previous, d);
+            for (int p = 0; p < Cell::pre; ++p) gate[p].store(gate_panels + p * tape_stride);
+            for (int k = 0; k < Cell::states; ++k) d[k].store(d_panels[k] + local);
         }
     }
 
     // dWx[id] += g, row after row
     void scatter(Index rows, Index units, const T* g, const Index* ids, T* out, Index out_stride) const {
-        for (Index row = 0; row < rows; ++row, g += W)
-            for (int r = 0; r < 2; ++r)
-                if (const int count = static_cast<int>(units) - r * lanes; count > 0) {
-                    T* to = out + ids[row] * out_stride + r * lanes;
-                    (Vec<T>::load_partial(to, count) + Vec<T>::load(g + r * lanes)).store_partial(to, count);
-                }
+        for (Index row = 0; row < rows; ++row, g += W) {
+            T* to = out + ids[row] * out_stride;
+            (Wide::load_partial(to, units) + Wide::load(g)).store_partial(to, units);
+        }
     }
 
     void sum_rows(Index rows, Index units, const T* g, bool first, T* out) const {
-        Vec<T> sum[2] = {Vec<T>(T(0)), Vec<T>(T(0))};
-        for (Index row = 0; row < rows; ++row, g += W)
-            for (int r = 0; r < 2; ++r) sum[r] = sum[r] + Vec<T>::load(g + r * lanes);
-        for (int r = 0; r < 2; ++r)
-            if (const int count = static_cast<int>(units) - r * lanes; count > 0) {
-                if (!first) sum[r] = Vec<T>::load_partial(out + r * lanes, count) + sum[r];
-                sum[r].store_partial(out + r * lanes, count);
-            }
+        Wide sum(T(0));
+        for (Index row = 0; row < rows; ++row, g += W) sum = sum + Wide::load(g);
+        if (!first) sum = Wide::load_partial(out, units) + sum;
+        sum.store_partial(out, units);
     }
 };
 
@@ -623,8 +600,7 @@ void backward(const Backward<T>& call) {
         for (Index chunk = 0; chunk < pass.dx_chunks(); ++chunk) pass.dx_chunk(chunk, scratch);
         if (call.x.ids) {
 #pragma omp for schedule(static)
-            for (Index token = 0; token < call.shape.D; ++token)
-                fill_zero(call.dWx + token * row_length, row_length);
+            for (Index token = 0; token < call.shape.D; ++token) fill_zero(call.dWx + token * row_length, row_length);
         }
         for (Index update = 0; update < pass.updates(); ++update) {
             if (!call.x.ids) {

@@ -28,21 +28,21 @@ class OwnedSchedule {
             order_[position] = n;
             length_[position] = length;
         }
-        view_ = {reverse,        offset_[T],     order_.data(), length_.data(), active_.data(),
-                 offset_.data(), slab_.data(), 0,             0,              1};
+        view_ = {reverse, offset_[T], order_.data(), length_.data(), active_.data(), offset_.data(), slab_.data(), 0,
+                 0,       1};
     }
 
     // Cuts the sorted positions into slabs of about equal work for at most `threads` threads.
     // flops: of one row
     void share(int threads, double flops) {
-        constexpr Index most_rows = 96;              // beyond this a slab's states leave the L2 cache
+        constexpr Index most_rows = 96;               // beyond this a slab's states leave the L2 cache
         constexpr double flops_worth_a_thread = 1e6;  // about 20 microseconds
         const Index N = static_cast<Index>(order_.size());
         const double work = flops * static_cast<double>(view_.rows);
         const Index useful = std::max<Index>(1, static_cast<Index>(std::min(work / flops_worth_a_thread, 1e6)));
         view_.threads = static_cast<int>(std::min<Index>({threads, useful, std::max<Index>(1, N)}));
-        const Index wanted = view_.threads * std::max<Index>(1, (N + view_.threads * most_rows - 1) /
-                                                                    (view_.threads * most_rows));
+        const Index wanted =
+            view_.threads * std::max<Index>(1, (N + view_.threads * most_rows - 1) / (view_.threads * most_rows));
         slab_.assign(1, 0);
         view_.slab_rows = 0;
         double done = 0;  // steps of the sequences in closed slabs

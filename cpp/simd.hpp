@@ -9,6 +9,8 @@
 
 #include <cstdint>
 
+#include "problem.hpp"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -35,7 +37,7 @@ struct Native<float> {
     static constexpr float two_ln2_high = 0x1.62e4p0f, two_ln2_low = 0x1.7f7d1cp-19f;
     static constexpr float tanh_limit = 20.0f, sigmoid_limit = 104.0f;
     // minimax q on |r| <= ln 2 with expm1(r) = r + r² q(r), relative error 1.4e-9
-    static constexpr float expm1[] = {0.500000002767f,   0.166666723346f,   0.041666619993f, 0.00833261589584f,
+    static constexpr float expm1[] = {0.500000002767f,   0.166666723346f,    0.041666619993f,  0.00833261589584f,
                                       0.00138904542012f, 0.000200980626551f, 2.47809798978e-5f};
 };
 
@@ -51,141 +53,193 @@ struct Native<double> {
     static constexpr double two_ln2_high = 0x1.62e42fefa3p0, two_ln2_low = 0x1.3de6af278ece6p-41;
     static constexpr double tanh_limit = 40.0, sigmoid_limit = 746.0;
     // relative error 6.4e-19
-    static constexpr double expm1[] = {
-        0.499999999999999997522,   0.166666666666666586698,    0.0416666666666668297484,   0.00833333333333656984271,
-        0.00138888888888613076033, 0.000198412698369167890013, 2.48015873205665518546e-5,  2.75573219112509700296e-6,
-        2.7557313271891179497e-7,  2.50512708977155835516e-8,  2.08775128584472998933e-9, 1.61872344689858603809e-10,
-        1.14687267012123947502e-11};
+    static constexpr double expm1[] = {0.499999999999999997522,   0.166666666666666586698,   0.0416666666666668297484,
+                                       0.00833333333333656984271, 0.00138888888888613076033, 0.000198412698369167890013,
+                                       2.48015873205665518546e-5, 2.75573219112509700296e-6, 2.7557313271891179497e-7,
+                                       2.50512708977155835516e-8, 2.08775128584472998933e-9, 1.61872344689858603809e-10,
+                                       1.14687267012123947502e-11};
 };
 
 template <class T>
-struct Vec {
-    using Float = typename Native<T>::Float;
-    using Word = typename Native<T>::Word;
-    using Bits = typename Native<T>::Bits;
-    static constexpr int lanes = static_cast<int>(sizeof(Float) / sizeof(T));
-
-    Float v;
-
-    Vec() = default;
-    Vec(Float native) : v(native) {}
-    Vec(T x) : v(x - Float{}) {}  // x in every lane
-
-    static Vec load(const T* p) {
-        return Vec(Float(*reinterpret_cast<const typename Native<T>::Unaligned*>(p)));
-    }
-    void store(T* p) const { *reinterpret_cast<typename Native<T>::Unaligned*>(p) = v; }
-
-    // The first `count` lanes; the others read as 0 and are not written.
-    static Vec load_partial(const T* p, int count) {
-        if (count >= lanes) return load(p);
-        T lane[lanes] = {};
-        for (int i = 0; i < count; ++i) lane[i] = p[i];
-        return load(lane);
-    }
-    void store_partial(T* p, int count) const {
-        if (count >= lanes) return store(p);
-        T lane[lanes];
-        store(lane);
-        for (int i = 0; i < count; ++i) p[i] = lane[i];
-    }
-
-    Word bits() const { return reinterpret_cast<Word>(v); }
-    static Vec from_bits(Word w) { return Vec(reinterpret_cast<Float>(w)); }
-
-    friend Vec operator+(Vec a, Vec b) { return Vec(Float(a.v + b.v)); }
-    friend Vec operator-(Vec a, Vec b) { return Vec(Float(a.v - b.v)); }
-    friend Vec operator*(Vec a, Vec b) { return Vec(Float(a.v * b.v)); }
-    friend Vec operator/(Vec a, Vec b) { return Vec(Float(a.v / b.v)); }
-    friend Vec operator-(Vec a) { return Vec(Float(-a.v)); }
-
-    // Masks: all bits of a lane set where the comparison holds; false for NaN.
-    friend Word operator<(Vec a, Vec b) { return reinterpret_cast<Word>(a.v < b.v); }
-    friend Word operator>(Vec a, Vec b) { return reinterpret_cast<Word>(a.v > b.v); }
-    friend Vec select(Word mask, Vec yes, Vec no) { return from_bits((mask & yes.bits()) | (~mask & no.bits())); }
-};
-
-// a b + c, rounded once where the processor can.
-template <class T>
-inline Vec<T> fma(Vec<T> a, Vec<T> b, Vec<T> c) {
+inline typename Native<T>::Float fma_native(typename Native<T>::Float a, typename Native<T>::Float b,
+                                            typename Native<T>::Float c) {
 #if defined(__FMA__)
-    if constexpr (sizeof(a.v) == 4)
-        return Vec<T>(typename Vec<T>::Float{__builtin_fmaf(a.v[0], b.v[0], c.v[0])});
-    else if constexpr (sizeof(a.v) == 8)
-        return Vec<T>(typename Vec<T>::Float{__builtin_fma(a.v[0], b.v[0], c.v[0])});
+    if constexpr (sizeof(a) == sizeof(T))
+        return typename Native<T>::Float{
+            static_cast<T>(sizeof(T) == 4 ? __builtin_fmaf(a[0], b[0], c[0]) : __builtin_fma(a[0], b[0], c[0]))};
 #if defined(__AVX512F__)
-    else if constexpr (sizeof(a.v) == 64 && sizeof(T) == 4)
-        return Vec<T>(typename Vec<T>::Float(_mm512_fmadd_ps(__m512(a.v), __m512(b.v), __m512(c.v))));
-    else if constexpr (sizeof(a.v) == 64)
-        return Vec<T>(typename Vec<T>::Float(_mm512_fmadd_pd(__m512d(a.v), __m512d(b.v), __m512d(c.v))));
+    else if constexpr (sizeof(a) == 64 && sizeof(T) == 4)
+        return _mm512_fmadd_ps(__m512(a), __m512(b), __m512(c));
+    else if constexpr (sizeof(a) == 64)
+        return _mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c));
 #endif
     else if constexpr (sizeof(T) == 4)
-        return Vec<T>(typename Vec<T>::Float(_mm256_fmadd_ps(__m256(a.v), __m256(b.v), __m256(c.v))));
+        return _mm256_fmadd_ps(__m256(a), __m256(b), __m256(c));
     else
-        return Vec<T>(typename Vec<T>::Float(_mm256_fmadd_pd(__m256d(a.v), __m256d(b.v), __m256d(c.v))));
+        return _mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c));
 #else
     return a * b + c;  // contracted where the build allows it: CMakeLists.txt does so off x86-64
 #endif
 }
 
-template <class T>
-inline Vec<T> abs(Vec<T> x) {
-    return Vec<T>::from_bits((x.bits() << 1) >> 1);
+// R registers side by side. The tiles of matmul.hpp hold single ones; cells work on two at a time, which gives the
+// processor two independent chains to interleave.
+template <class T, int R = 1>
+struct Vec {
+    using Float = typename Native<T>::Float;
+    using Word = typename Native<T>::Word;
+    using Bits = typename Native<T>::Bits;
+    static constexpr int register_lanes = static_cast<int>(sizeof(Float) / sizeof(T));
+    static constexpr int lanes = R * register_lanes;
+
+    Float v[R];
+
+    Vec() = default;
+    Vec(T x) {  // x in every lane
+        for (int r = 0; r < R; ++r) v[r] = x - Float{};
+    }
+
+    static Vec load(const T* p) {
+        Vec x;
+        for (int r = 0; r < R; ++r)
+            x.v[r] = *reinterpret_cast<const typename Native<T>::Unaligned*>(p + r * register_lanes);
+        return x;
+    }
+    void store(T* p) const {
+        for (int r = 0; r < R; ++r) *reinterpret_cast<typename Native<T>::Unaligned*>(p + r * register_lanes) = v[r];
+    }
+
+    // The first `count` lanes; the others read as 0 and are not written.
+    static Vec load_partial(const T* p, Index count) {
+        if (count >= lanes) return load(p);
+        T lane[lanes] = {};
+        for (Index i = 0; i < count; ++i) lane[i] = p[i];
+        return load(lane);
+    }
+    void store_partial(T* p, Index count) const {
+        if (count >= lanes) return store(p);
+        T lane[lanes];
+        store(lane);
+        for (Index i = 0; i < count; ++i) p[i] = lane[i];
+    }
+
+    // op on each register
+    template <class Op>
+    static Vec map(Op op) {
+        Vec x;
+        for (int r = 0; r < R; ++r) x.v[r] = op(r);
+        return x;
+    }
+
+    friend Vec operator+(Vec a, Vec b) {
+        return map([&](int r) { return a.v[r] + b.v[r]; });
+    }
+    friend Vec operator-(Vec a, Vec b) {
+        return map([&](int r) { return a.v[r] - b.v[r]; });
+    }
+    friend Vec operator*(Vec a, Vec b) {
+        return map([&](int r) { return a.v[r] * b.v[r]; });
+    }
+    friend Vec operator/(Vec a, Vec b) {
+        return map([&](int r) { return a.v[r] / b.v[r]; });
+    }
+    friend Vec operator-(Vec a) {
+        return map([&](int r) { return -a.v[r]; });
+    }
+
+    // a b + c, rounded once where the processor can.
+    friend Vec fma(Vec a, Vec b, Vec c) {
+        return map([&](int r) { return fma_native<T>(a.v[r], b.v[r], c.v[r]); });
+    }
+
+    // a < b ? yes : no, lane by lane; NaN is not less.
+    friend Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
+        return map([&](int r) { return a.v[r] < b.v[r] ? yes.v[r] : no.v[r]; });
+    }
+
+    // op on the bits of each register
+    template <class Op>
+    static Vec map_bits(Op op) {
+        return map([&](int r) { return reinterpret_cast<Float>(op(r)); });
+    }
+    Word bits(int r) const { return reinterpret_cast<Word>(v[r]); }
+};
+
+template <class T, int R>
+inline Vec<T, R> abs(Vec<T, R> x) {
+    return x.map_bits([&](int r) { return (x.bits(r) << 1) >> 1; });
 }
 
 // |magnitude| with the sign of `sign`
-template <class T>
-inline Vec<T> copysign(Vec<T> magnitude, Vec<T> sign) {
+template <class T, int R>
+inline Vec<T, R> copysign(Vec<T, R> magnitude, Vec<T, R> sign) {
     constexpr auto sign_bit = typename Vec<T>::Bits(1) << (8 * sizeof(T) - 1);
-    return Vec<T>::from_bits((magnitude.bits() & ~sign_bit) | (sign.bits() & sign_bit));
+    return sign.map_bits([&](int r) { return (magnitude.bits(r) & ~sign_bit) | (sign.bits(r) & sign_bit); });
+}
+
+// coefficient[first] + coefficient[first + 1] r + ... of `count` terms by Estrin's scheme, whose chains are short.
+// power: r, r², r⁴, r⁸
+template <int first, int count, class T, int R>
+inline Vec<T, R> polynomial(const T* coefficient, const Vec<T, R>* power) {
+    if constexpr (count == 1) {
+        return Vec<T, R>(coefficient[first]);
+    } else {
+        constexpr int level = count > 8 ? 3 : count > 4 ? 2 : count > 2 ? 1 : 0, half = 1 << level;
+        return fma(polynomial<first + half, count - half>(coefficient, power), power[level],
+                   polynomial<first, half>(coefficient, power));
+    }
 }
 
 // exp(x) = scale² (1 + p) for -sigmoid_limit <= x <= 0; two scales, because scale² may be denormal.
-template <class T>
+template <class V>
 struct ExpParts {
-    Vec<T> p, scale;
+    V p, scale;
 };
 
-template <class T>
-inline ExpParts<T> exp_parts(Vec<T> x) {
+template <class T, int R>
+inline ExpParts<Vec<T, R>> exp_parts(Vec<T, R> x) {
     using N = Native<T>;
+    using V = Vec<T, R>;
     constexpr int terms = sizeof(N::expm1) / sizeof(T);
     constexpr T half_log2e = T(0.72134752044448170367996234050095);
-    const Vec<T> shifted = fma(x, Vec<T>(half_log2e), Vec<T>(N::magic));
-    const Vec<T> j = shifted - Vec<T>(N::magic);  // x = 2 j ln 2 + r with |r| <= ln 2
-    const Vec<T> r = fma(j, Vec<T>(-N::two_ln2_low), fma(j, Vec<T>(-N::two_ln2_high), x));
-    Vec<T> q(N::expm1[terms - 1]);
-    for (int i = terms - 2; i >= 0; --i) q = fma(q, r, Vec<T>(N::expm1[i]));
-    const Vec<T> p = fma(r * r, q, r);
-    return {p, Vec<T>::from_bits((shifted.bits() + N::exponent_bias) << N::mantissa_bits)};
+    const V shifted = fma(x, V(half_log2e), V(N::magic));
+    const V j = shifted - V(N::magic);  // x = 2 j ln 2 + r with |r| <= ln 2
+    const V r = fma(j, V(-N::two_ln2_low), fma(j, V(-N::two_ln2_high), x));
+    const V r2 = r * r, r4 = r2 * r2, power[] = {r, r2, r4, r4 * r4};
+    const V p = fma(r2, polynomial<0, terms>(N::expm1, power), r);
+    return {p, V::map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; })};
 }
 
-template <class T>
-inline Vec<T> max_keeping_nan(Vec<T> x, Vec<T> limit) {
-    return select(x < limit, limit, x);
+// max(x, limit) that keeps NaN
+template <class V>
+inline V at_least(V limit, V x) {
+    return where_less(x, limit, limit, x);
 }
 
 // 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0, with e = exp(-|x|)
-template <class T>
-inline Vec<T> sigmoid(Vec<T> x) {
-    const auto [p, scale] = exp_parts(max_keeping_nan(-abs(x), Vec<T>(-Native<T>::sigmoid_limit)));
-    const Vec<T> e = fma(scale, p, scale) * scale;
-    return select(x < Vec<T>(T(0)), e, Vec<T>(T(1))) / (Vec<T>(T(1)) + e);
+template <class T, int R>
+inline Vec<T, R> sigmoid(Vec<T, R> x) {
+    using V = Vec<T, R>;
+    const auto [p, scale] = exp_parts(at_least(V(-Native<T>::sigmoid_limit), -abs(x)));
+    const V e = fma(scale, p, scale) * scale;
+    return where_less(x, V(T(0)), e, V(T(1))) / (V(T(1)) + e);
 }
 
 // sign(x) (-y) / (2 + y) with y = expm1(-2 |x|)
-template <class T>
-inline Vec<T> tanh(Vec<T> x) {
-    const Vec<T> a = abs(x);
-    const auto [p, scale] = exp_parts(max_keeping_nan(-(a + a), Vec<T>(-Native<T>::tanh_limit)));
-    const Vec<T> scale2 = scale * scale;
-    const Vec<T> y = fma(p, scale2, scale2 - Vec<T>(T(1)));
-    return copysign(y / (Vec<T>(T(2)) + y), x);
+template <class T, int R>
+inline Vec<T, R> tanh(Vec<T, R> x) {
+    using V = Vec<T, R>;
+    const V a = abs(x);
+    const auto [p, scale] = exp_parts(at_least(V(-Native<T>::tanh_limit), -(a + a)));
+    const V scale2 = scale * scale;
+    const V y = fma(p, scale2, scale2 - V(T(1)));
+    return copysign(y / (V(T(2)) + y), x);
 }
 
-template <class T>
-inline Vec<T> relu(Vec<T> x) {
-    return select(x < Vec<T>(T(0)), Vec<T>(T(0)), x);
+template <class T, int R>
+inline Vec<T, R> relu(Vec<T, R> x) {
+    using V = Vec<T, R>;
+    return where_less(x, V(T(0)), V(T(0)), x);
 }
 
 // Denormals are flushed to zero while one of these lives (they cost up to 20 times more), in this thread alone.
