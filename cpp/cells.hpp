@@ -1,6 +1,6 @@
 // cells.hpp: THE file of the cells: each is described here once, as four constants and two functions of one
-// vector of units. The driver (recurrence.hpp) supplies products, time, lengths, direction and threads; a cell
-// knows none of them. V is a register of numbers with + - * /, fma(a, b, c) = a b + c, and the activations.
+// vector of units. The drivers (forward.hpp, backward.hpp) supply products, time, lengths, direction and threads; a
+// cell knows none of them. V is a register of numbers with + - * /, fma(a, b, c) = a b + c, and the activations.
 //
 //   name        what the caller passes
 //   pre         gate blocks in a row of pre-activations; x Wx adds to the leftmost `input` blocks and h Wh to the

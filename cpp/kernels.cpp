@@ -2,7 +2,9 @@
 // for each instruction set, with RNNFAST_ISA naming it; only dispatch.cpp refers to the result.
 // Nothing here may be an inline function or a template outside namespace rnnfast::RNNFAST_ISA: the linker keeps
 // one copy of such a symbol, and it could be one that the processor at hand cannot run.
-#include "recurrence.hpp"
+#include "backward.hpp"
+#include "cells.hpp"
+#include "forward.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 

@@ -1,4 +1,5 @@
-// matmul.hpp: the only matrix product. Called by recurrence.hpp; knows vectors (simd.hpp) and panels, not cells.
+// matmul.hpp: the only matrix product. Called by forward.hpp and backward.hpp; knows vectors (simd.hpp) and panels, not
+// cells.
 //
 // A panel is a matrix [rows, W] of W = 2 registers of columns, rows adjacent: one column block of a wider matrix
 // [rows, columns], which is stored as [columns / W] panels. Activations, gates, states and packed weights all

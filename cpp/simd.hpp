@@ -1,7 +1,7 @@
 // simd.hpp: Vec<T>, one register of numbers, on the compiler's vector types.
 //
-// Called by matmul.hpp and recurrence.hpp; cells.hpp sees its operators, fma, exp-like functions
-// and select by argument-dependent lookup. It must not know of matrices, cells or threads.
+// Called by matmul.hpp and the drivers; cells.hpp sees its operators, fma, activations and
+// where_less by argument-dependent lookup. It must not know of matrices, cells or threads.
 // Compiled once per instruction set, each time in a namespace of its own. Contraction is off:
 // a multiply and an add are fused where, and only where, fma() is written, so that every
 // instantiation rounds alike.

@@ -1,0 +1,198 @@
+// forward.hpp: the forward pass of any cell: the loop over time, lengths, direction, and the split over threads.
+// Called by kernels.cpp.
+//
+// A slab, some adjacent sorted positions, is carried by one thread through all steps without a barrier. Rows are
+// independent, so that no result depends on the slabs.
+#pragma once
+
+#include <omp.h>
+
+#include "layout.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+template <class Cell, class T>
+class ForwardSlab {
+    static constexpr Index W = panel_width<T>;
+    using Wide = Vec<T, 2>;  // a row of a panel
+
+    const Forward<T>& call;
+    const Schedule& schedule;
+    const Index begin, end;  // sorted positions
+    const Blocks<T> hidden, inputs;
+    const ForwardWeights<Cell, T> weights;
+    const Index chunk, gate_stride, state_stride, tape_stride;  // of panels, in numbers
+    T *gates, *xs;                                              // [blocks * pre, chunk, W], [input blocks, chunk, W]
+    T *h, *h_next, *c;                                          // [blocks, slab, W]
+
+  public:
+    ForwardSlab(const Forward<T>& call, Index slab, T* scratch)
+        : call(call),
+          schedule(call.schedule),
+          begin(schedule.slab[slab]),
+          end(schedule.slab[slab + 1]),
+          hidden{call.shape.H},
+          inputs{call.x.ids ? 0 : call.shape.D},
+          weights{hidden, inputs.n, call.packed},
+          chunk(chunk_rows<Cell, T>(hidden, schedule.slab_rows)),
+          gate_stride(odd(chunk) * W),
+          state_stride(odd(schedule.slab_rows) * W),
+          tape_stride(odd(schedule.rows) * W) {
+        gates = scratch;
+        xs = gates + hidden.count() * Cell::pre * gate_stride;
+        h = xs + inputs.count() * gate_stride;
+        h_next = h + hidden.count() * state_stride;
+        c = h_next + hidden.count() * state_stride;
+    }
+
+    void run() {
+        const Index steps = begin < end ? schedule.length[begin] : 0;
+        read_initial_state();
+        for (Index first = 0, last; first < steps; first = last) {
+            Index rows = active(first);
+            for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
+            input_gates(first, last, rows);
+            Index row = 0;
+            for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W);
+        }
+        for (Index s = begin; s < end; ++s) {
+            T* past_end = call.h + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.H;
+            fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.H);
+        }
+    }
+
+  private:
+    // Sequences of this slab that have a step t.
+    Index active(Index t) const {
+        const Index a = schedule.active[t] < end ? schedule.active[t] : end;
+        return a > begin ? a - begin : 0;
+    }
+
+    T* local_state(int k) const { return k == 0 ? h : c; }
+
+    T* tape_state(int k, Index t, Index row, Index block) const {
+        return call.tape.state[k] + block * tape_stride + (schedule.offset[t] + begin + row) * W;
+    }
+
+    void read_initial_state() {
+        for (int k = 0; k < Cell::states; ++k)
+            for (Index row = 0; row < end - begin; ++row)
+                for (Index block = 0; block < hidden.count(); ++block) {
+                    const Index unit = schedule.order[begin + row] * call.shape.H + block * W;
+                    T* local = local_state(k) + block * state_stride + row * W;
+                    for (Index i = 0; i < W; ++i)
+                        local[i] = call.state[k] && i < hidden.units(block) ? call.state[k][unit + i] : T(0);
+                    if (schedule.length[begin + row] == 0)
+                        __builtin_memcpy(call.final_state[k] + unit, local, sizeof(T) * hidden.units(block));
+                    else if (call.tape.gates)
+                        __builtin_memcpy(tape_state(k, 0, row, block), local, sizeof(T) * W);
+                }
+    }
+
+    // gates = b + x Wx for the steps first..last-1, `rows` rows in all
+    void input_gates(Index first, Index last, Index rows) {
+        Index row = 0;
+        for (Index t = first; t < last; ++t)
+            for (Index i = 0; i < active(t); ++i, ++row) {
+                if (call.x.ids)
+                    embed(call.x.ids[schedule.offset[t] + begin + i], row);
+                else
+                    pack_input(call.x, inputs, schedule.order[begin + i], time_of(schedule, begin + i, t), xs,
+                               gate_stride, row);
+            }
+        const Reduction k{inputs.count(), gate_stride, 1, 0, inputs.last()};
+        for (Index block = 0; block < hidden.count(); ++block) {
+            const ConstPanels<T> bias{weights.b(block, 0), W, 0};
+            const Panels<T> out{gates + block * Cell::pre * gate_stride, gate_stride};
+            if (!call.x.ids)
+                product(rows, Index(Cell::input), hidden.registers(block), k, xs, weights.Wx(block, 0), bias, out);
+            for (int p = Cell::input; p < Cell::pre; ++p)
+                for (Index i = 0; i < rows; ++i) __builtin_memcpy(out.at(i, 2 * p), bias.at(0, 2 * p), sizeof(T) * W);
+        }
+    }
+
+    // One row of b + Wx[id]: the product with a one-hot row, without the product.
+    void embed(Index id, Index row) {
+        const Matrix<T>& Wx = call.weights.Wx;
+        for (Index block = 0; block < hidden.count(); ++block)
+            for (int p = 0; p < Cell::input; ++p) {
+                const T* from = Wx.data + id * Wx.row_stride +
+                                (Gates<Cell>::weight_block(p) * hidden.n + block * W) * Wx.column_stride;
+                const T* b = weights.b(block, p);
+                T* to = gates + (block * Cell::pre + p) * gate_stride + row * W;
+                if (Wx.column_stride == 1 && hidden.units(block) == W)
+                    (Wide::load(b) + Wide::load(from)).store(to);
+                else
+                    for (Index i = 0; i < W; ++i)
+                        to[i] = i < hidden.units(block) ? b[i] + from[i * Wx.column_stride] : T(0);
+            }
+    }
+
+    // gates of step t [blocks * pre, active(t), W]: pre-activations of the input in
+    void step(Index t, T* gates_t) {
+        const Index rows = active(t);
+        const Reduction k{hidden.count(), state_stride, 1, 0, hidden.last()};
+        constexpr Index first = Gates<Cell>::recurrent_first;
+        for (Index block = 0, next; block < hidden.count(); block = next) {
+            next = block + 1;
+            if (rows <= tile_rows / 2 && hidden.registers(block) == 2)
+                while (next < hidden.count() && next < block + blocks_at_once<Cell> && hidden.registers(next) == 2)
+                    ++next;
+            const Panels<T> out{gates_t + (block * Cell::pre + first) * gate_stride, gate_stride};
+            product(rows, (next - block) * Cell::recurrent, hidden.registers(block), k, h, weights.Wh(block, 0),
+                    ConstPanels<T>{out.data, gate_stride}, out);
+            for (Index b = block; b < next; ++b) pointwise(t, b, gates_t + b * Cell::pre * gate_stride);
+        }
+        T* swapped = h;
+        h = h_next;
+        h_next = swapped;
+    }
+
+    // The cell on the units of one block, all rows of step t.
+    __attribute__((flatten)) void pointwise(Index t, Index block, const T* gate_panels) {
+        const Index rows = active(t), continuing = active(t + 1), H = call.shape.H, units = hidden.units(block);
+        T* const local[max_states] = {h_next + block * state_stride, c + block * state_stride};
+        for (Index row = 0; row < rows; ++row) {
+            const Index sequence = schedule.order[begin + row];
+            Wide gate[Cell::pre], state[Cell::states];
+            for (int p = 0; p < Cell::pre; ++p) gate[p] = Wide::load(gate_panels + p * gate_stride + row * W);
+            state[0] = Wide::load(h + block * state_stride + row * W);
+            if constexpr (Cell::states > 1) state[1] = Wide::load(local[1] + row * W);
+            Cell::forward(gate, state);
+            for (int k = 0; k < Cell::states; ++k) state[k].store(local[k] + row * W);
+            const Index time = time_of(schedule, begin + row, t);
+            state[0].store_partial(call.h + (sequence * call.shape.T + time) * H + block * W, units);
+            if (row >= continuing)
+                for (int k = 0; k < Cell::states; ++k)
+                    state[k].store_partial(call.final_state[k] + sequence * H + block * W, units);
+            if (!call.tape.gates) continue;
+            for (int p = 0; p < Cell::pre; ++p)
+                gate[p].store(call.tape.gates + (block * Cell::pre + p) * tape_stride +
+                              (schedule.offset[t] + begin + row) * W);
+            if (row < continuing)
+                for (int k = 0; k < Cell::states; ++k) state[k].store(tape_state(k, t + 1, row, block));
+        }
+    }
+};
+
+template <class Cell, class T>
+void forward(const Forward<T>& call) {
+    const Schedule& schedule = call.schedule;
+    const Blocks<T> hidden{call.shape.H};
+    const bool ids = call.x.ids != nullptr;
+    const ForwardWeights<Cell, T> weights{hidden, ids ? 0 : call.shape.D, call.packed};
+    const Index scratch = sizes<Cell, T>(call.shape, schedule, ids).forward_scratch;
+#pragma omp parallel num_threads(schedule.threads) if (schedule.threads > 1)
+    {
+        const FlushDenormals flush;
+        if (!call.is_packed) {
+#pragma omp for schedule(static)
+            for (Index block = 0; block < hidden.count(); ++block) weights.pack_block(call.weights, block);
+        }
+#pragma omp for schedule(dynamic, 1)
+        for (Index slab = 0; slab < schedule.slabs; ++slab)
+            ForwardSlab<Cell, T>(call, slab, call.scratch + omp_get_thread_num() * scratch).run();
+    }
+}
+
+}  // namespace rnnfast::RNNFAST_ISA

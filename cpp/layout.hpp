@@ -1,0 +1,210 @@
+// layout.hpp: where everything stands: units in panels, gate blocks in a row, packed rows in the caller's arrays,
+// packed weights, and how large the buffers are. Shared by forward.hpp and backward.hpp.
+// It must not know what a cell computes (cells.hpp) nor how a product is formed (matmul.hpp).
+#pragma once
+
+#include <cstddef>
+
+#include "matmul.hpp"
+#include "problem.hpp"
+#include "simd.hpp"
+
+namespace rnnfast::RNNFAST_ISA {
+
+// A dimension of n units cut into panels.
+template <class T>
+struct Blocks {
+    static constexpr Index W = panel_width<T>;
+    Index n;
+
+    Index count() const { return (n + W - 1) / W; }
+    Index units(Index block) const { return block + 1 < count() ? W : n - block * W; }
+    Index last() const { return n == 0 ? 0 : units(count() - 1); }
+    int registers(Index block) const { return units(block) > Vec<T>::lanes ? 2 : 1; }  // in use in its panel
+    Index full() const { return (n + Vec<T>::lanes - 1) / W; }                         // blocks with both in use
+};
+
+// Where the gate blocks of a cell stand, in a row of pre-activations and in the caller's weights.
+template <class Cell>
+struct Gates {
+    static constexpr int weight_blocks = Cell::input > Cell::recurrent ? Cell::input : Cell::recurrent;
+    static constexpr int recurrent_first = Cell::pre - Cell::recurrent;
+
+    static Index weight_block(int p) { return Cell::order[p] < weight_blocks ? Cell::order[p] : weight_blocks - 1; }
+};
+
+// A row of gates holds, for each block of W units, its `pre` panels; consecutive panels are `rows` rows apart.
+// The recurrent products of small batches are latency-bound: cells of one block join neighbours (see product).
+template <class Cell>
+constexpr Index blocks_at_once = Cell::pre == Cell::recurrent && Cell::recurrent < 4 ? 4 / Cell::recurrent : 1;
+
+inline Index odd(Index rows) { return rows | 1; }  // panels an odd number of rows apart fall into different cache sets
+
+template <class T>
+inline void fill_zero(T* p, Index count) {
+    __builtin_memset(p, 0, static_cast<std::size_t>(count) * sizeof(T));
+}
+
+// ---- places: sorted position and step -> sequence and time
+
+inline Index time_of(const Schedule& s, Index position, Index step) {
+    return s.reverse ? s.length[position] - 1 - step : step;
+}
+
+// Calls visit(row, position, step) for the packed rows first..last-1.
+template <class Visit>
+inline void for_rows(const Schedule& s, Index first, Index last, Visit visit) {
+    Index low = 0, high = s.length[0];  // the step with offset[low] <= first < offset[low + 1]
+    while (high - low > 1) {
+        const Index middle = (low + high) / 2;
+        (s.offset[middle] <= first ? low : high) = middle;
+    }
+    for (Index row = first, step = low; row < last; ++step)
+        for (const Index end = s.offset[step + 1] < last ? s.offset[step + 1] : last; row < end; ++row)
+            visit(row, row - s.offset[step], step);
+}
+
+// One row of x into row `row` of panels [blocks, panel_stride / W, W].
+template <class T>
+inline void pack_input(const Input<T>& x, Blocks<T> inputs, Index sequence, Index time, T* panels, Index panel_stride,
+                       Index row) {
+    constexpr Index W = panel_width<T>;
+    const T* from = x.data + sequence * x.stride[0] + time * x.stride[1];
+    T* to = panels + row * W;
+    for (Index block = 0; block < inputs.count(); ++block, to += panel_stride) {
+        if (x.stride[2] == 1 && inputs.units(block) == W)
+            __builtin_memcpy(to, from + block * W, sizeof(T) * W);
+        else
+            for (Index i = 0; i < inputs.units(block); ++i) to[i] = from[(block * W + i) * x.stride[2]];
+    }
+}
+
+// A product whose result is all the panels of a dimension, the last of them perhaps half in use.
+template <class T>
+inline void product_of_all(Index rows, Blocks<T> columns, const Reduction& k, const T* a, const T* b,
+                           ConstPanels<T> from, Panels<T> out) {
+    const Index full = columns.full();
+    product(rows, full, 2, k, a, b, from, out);
+    if (full == columns.count()) return;
+    from.data += full * from.panel_stride;
+    out.data += full * out.panel_stride;
+    product(rows, Index(1), 1, k, a, b + full * k.size(panel_width<T>) * panel_width<T>, from, out);
+}
+
+// ---- packed weights
+
+// [K, W] columns first..first+count-1 of a matrix of K rows; the other columns are 0.
+template <class T>
+void pack_columns(const Matrix<T>& m, Index K, Index first, Index count, T* out) {
+    constexpr Index W = panel_width<T>;
+    for (Index k = 0; k < K; ++k, out += W) {
+        const T* from = m.data + k * m.row_stride + first * m.column_stride;
+        if (m.column_stride == 1 && count == W) {
+            __builtin_memcpy(out, from, sizeof(T) * W);
+        } else {
+            for (Index i = 0; i < count; ++i) out[i] = from[i * m.column_stride];
+            for (Index i = count; i < W; ++i) out[i] = T(0);
+        }
+    }
+}
+
+// [blocks, gates, units, W]: the transpose of rows first..first+count-1, its rows in the order in which a row of
+// gates is read: the `gates` panels from gate `gate` on, block after block.
+template <class Cell, class T>
+void pack_transposed(const Matrix<T>& m, Blocks<T> hidden, int gate, int gates, Index first, Index count, T* out) {
+    constexpr Index W = panel_width<T>;
+    for (Index block = 0; block < hidden.count(); ++block)
+        for (int g = gate; g < gate + gates; ++g, out += hidden.units(block) * W) {
+            const Index column = Gates<Cell>::weight_block(g) * hidden.n + block * W;
+            for (Index i = 0; i < W; ++i)
+                for (Index k = 0; k < hidden.units(block); ++k)
+                    out[k * W + i] =
+                        i < count ? m.data[(first + i) * m.row_stride + (column + k) * m.column_stride] : T(0);
+        }
+}
+
+// Forward weights: Wx [blocks, input, D, W] (none for token ids), Wh [blocks, recurrent, H, W], b [blocks, pre, W].
+template <class Cell, class T>
+struct ForwardWeights {
+    static constexpr Index W = panel_width<T>;
+    Blocks<T> hidden;
+    Index D;  // 0 for token ids
+    T* data;
+
+    T* Wx(Index block, int gate) const { return data + (block * Cell::input + gate) * D * W; }
+    T* Wh(Index block, int gate) const {
+        return Wx(hidden.count(), 0) + (block * Cell::recurrent + gate) * hidden.n * W;
+    }
+    T* b(Index block, int gate) const { return Wh(hidden.count(), 0) + (block * Cell::pre + gate) * W; }
+    Index size() const { return b(hidden.count(), 0) - data; }
+
+    void pack_block(const Weights<T>& weights, Index block) const {
+        const Index units = hidden.units(block);
+        for (int p = 0; p < Cell::input && D; ++p)
+            pack_columns(weights.Wx, D, Gates<Cell>::weight_block(p) * hidden.n + block * W, units, Wx(block, p));
+        for (int p = 0; p < Cell::recurrent; ++p)
+            pack_columns(weights.Wh, hidden.n,
+                         Gates<Cell>::weight_block(Gates<Cell>::recurrent_first + p) * hidden.n + block * W, units,
+                         Wh(block, p));
+        for (int p = 0; p < Cell::pre; ++p)
+            for (Index i = 0; i < W; ++i)
+                b(block, p)[i] = weights.b && i < units ? weights.b[Cell::order[p] * hidden.n + block * W + i] : T(0);
+    }
+};
+
+// Backward weights: Wh^T [hidden blocks, recurrent * H, W], then Wx^T [input blocks, input * H, W].
+template <class Cell, class T>
+struct BackwardWeights {
+    static constexpr Index W = panel_width<T>;
+    Blocks<T> hidden, inputs;
+    T* data;
+
+    T* WhT(Index block) const { return data + block * Cell::recurrent * hidden.n * W; }
+    T* WxT(Index block) const { return WhT(hidden.count()) + block * Cell::input * hidden.n * W; }
+    Index size(bool with_inputs) const { return WxT(with_inputs ? inputs.count() : 0) - data; }
+
+    // blocks of Wh, then of Wx
+    void pack_block(const Weights<T>& weights, Index block) const {
+        if (block < hidden.count())
+            return pack_transposed<Cell>(weights.Wh, hidden, Gates<Cell>::recurrent_first, Cell::recurrent, block * W,
+                                         hidden.units(block), WhT(block));
+        block -= hidden.count();
+        pack_transposed<Cell>(weights.Wx, hidden, 0, Cell::input, block * W, inputs.units(block), WxT(block));
+    }
+};
+
+// ---- sizes
+
+// Rows of gates that forward computes from x before it walks through their steps: as many as stay in the L2 cache.
+template <class Cell, class T>
+inline Index chunk_rows(Blocks<T> hidden, Index slab_rows) {
+    constexpr Index budget = 256 * 1024;
+    const Index fitting = budget / (Index(sizeof(T)) * Cell::pre * panel_width<T> * (hidden.count() + 1));
+    const Index rows = fitting < 2 * tile_rows ? 2 * tile_rows : fitting;
+    return rows < slab_rows ? slab_rows : rows;
+}
+
+// Rows of one rank-k update of the weight gradients: a panel of these takes a third of the L1 cache.
+template <class T>
+constexpr Index update_rows = 12 * 1024 / (panel_width<T> * Index(sizeof(T)));
+
+constexpr Index dx_rows = 16 * tile_rows;
+
+template <class Cell, class T>
+Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
+    constexpr Index W = panel_width<T>;
+    const Blocks<T> hidden{shape.H}, inputs{ids ? 0 : shape.D};
+    const Index chunk = chunk_rows<Cell, T>(hidden, schedule.slab_rows), slab = odd(schedule.slab_rows);
+    Sizes s;
+    s.gates = hidden.count() * Cell::pre * odd(schedule.rows) * W;
+    s.state = hidden.count() * odd(schedule.rows) * W;
+    s.forward_weights = ForwardWeights<Cell, T>{hidden, inputs.n, nullptr}.size();
+    s.forward_scratch =
+        W * odd(chunk) * (hidden.count() * Cell::pre + inputs.count()) + W * slab * hidden.count() * (Cell::states + 1);
+    s.backward_weights = BackwardWeights<Cell, T>{hidden, inputs, nullptr}.size(!ids);
+    s.backward_scratch = W * slab * hidden.count() * Cell::states + W * odd(dx_rows) * inputs.count();
+    s.shared_scratch = W * odd(update_rows<T>) * inputs.count();
+    return s;
+}
+
+}  // namespace rnnfast::RNNFAST_ISA
