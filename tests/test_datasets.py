@@ -153,9 +153,7 @@ def archive(name: str, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_sentiment_is_parsed_out_of_both_archives(tmp_path: Path, monkeypatch: Any, bom: bytes) -> None:
-    table = (
-        bom + "1\t2.5\tA clich\u00e9 that\u0085works\r\n2\t0\tSo so\r\n3_1\t-0.05\tBad\tplot \r\n".encode()
-    )
+    table = bom + "1\t2.5\tA clich\u00e9 that\u0085works\r\n2\t0\tSo so\r\n3_1\t-0.05\tBad\tplot \r\n".encode()
     inner = archive("hutto_ICWSM_2014/tweets_GroundTruth.txt", table)
     outer = archive("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", inner)
     (tmp_path / "file").write_bytes(outer)
@@ -166,9 +164,7 @@ def test_sentiment_is_parsed_out_of_both_archives(tmp_path: Path, monkeypatch: A
 
 
 def test_sentiment_source() -> None:
-    with pytest.raises(
-        ValueError, match="source: expected one of movies, amazon, editorials, tweets, got 'books'"
-    ):
+    with pytest.raises(ValueError, match="source: expected one of movies, amazon, editorials, tweets, got 'books'"):
         load_sentiment("books")
 
 
@@ -181,9 +177,7 @@ def test_real_sentiment() -> None:
         pytest.skip(str(error))
     assert Counter(labels) == {"positive": 5242, "negative": 5326}
     assert len(texts) == len(labels) == available()["sentiment"].size
-    assert texts[0].startswith(
-        "The Rock is destined to be the 21st Century's new ''Conan'' and that he's going"
-    )
+    assert texts[0].startswith("The Rock is destined to be the 21st Century's new ''Conan'' and that he's going")
     assert labels[:3] == ["positive", "positive", "negative"]
     assert sum("clich\u00e9" in text for text in texts) > 20
     assert all(text and text == text.strip() and text.isprintable() for text in texts)
@@ -210,9 +204,7 @@ def test_available() -> None:
 
 def test_read_classification(tmp_path: Path) -> None:
     path = tmp_path / "data.tsv"
-    path.write_bytes(
-        b"\xef\xbb\xbfpos\tgood film\r\n\r\n neg \t bad\tfilm \n  \n\xc3\xa9\tcaf\xc3\xa9\xe2\x80\xa8x"
-    )
+    path.write_bytes(b"\xef\xbb\xbfpos\tgood film\r\n\r\n neg \t bad\tfilm \n  \n\xc3\xa9\tcaf\xc3\xa9\xe2\x80\xa8x")
     texts, labels = read_classification(path)
     assert texts == ["good film", "bad\tfilm", "caf\u00e9\u2028x"]
     assert labels == ["pos", "neg", "\u00e9"]

@@ -34,9 +34,7 @@ def sgd(theta: float, gradients: list[float], eta: float, mu: float, nesterov: b
     return theta
 
 
-def adam(
-    theta: float, gradients: list[float], eta: float, b1: float, b2: float, eps: float, decay: float
-) -> float:
+def adam(theta: float, gradients: list[float], eta: float, b1: float, b2: float, eps: float, decay: float) -> float:
     m = v = 0.0
     for t, g in enumerate(gradients, start=1):
         m = b1 * m + (1 - b1) * g
@@ -85,9 +83,7 @@ def test_published_rule(kind: Any, numbers: Any, rule: Any, dtype: Any, rtol: fl
 
 def test_defaults() -> None:
     assert repr(SGD()) == "SGD(learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=0.0)"
-    assert (
-        repr(Adam()) == "Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.0)"
-    )
+    assert repr(Adam()) == "Adam(learning_rate=0.001, beta1=0.9, beta2=0.999, epsilon=1e-08, weight_decay=0.0)"
     assert repr(AdaGrad()) == "AdaGrad(learning_rate=0.01, epsilon=1e-08)"
 
 

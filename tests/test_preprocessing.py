@@ -169,9 +169,7 @@ def test_batches_order() -> None:
     lengths = [5, 2, 9, 2, 5]
     assert [b.tolist() for b in batches(lengths, 2, bucket=False)] == [[0, 1], [2, 3], [4]]
     assert [b.tolist() for b in batches(lengths, 2)] == [[1, 3], [0, 4], [2]]
-    shuffled = [
-        [b.tolist() for b in batches(lengths, 2, shuffle=np.random.default_rng(s))] for s in (0, 0, 1)
-    ]
+    shuffled = [[b.tolist() for b in batches(lengths, 2, shuffle=np.random.default_rng(s))] for s in (0, 0, 1)]
     assert shuffled[0] == shuffled[1] != shuffled[2]
     generator = np.random.default_rng(0)
     first, second = ([b.tolist() for b in batches(range(99), 2, shuffle=generator)] for _ in range(2))
@@ -186,9 +184,7 @@ def test_batches_bucket_wastes_little_and_mixes() -> None:
         return sum(len(p) * int(lengths[p].max()) for p in parts) / int(lengths.sum()) - 1
 
     bucketed = list(batches(lengths, 16, shuffle=generator))
-    assert (
-        padding(bucketed) < 0.05 < 0.5 < padding(list(batches(lengths, 16, shuffle=generator, bucket=False)))
-    )
+    assert padding(bucketed) < 0.05 < 0.5 < padding(list(batches(lengths, 16, shuffle=generator, bucket=False)))
     firsts = [int(lengths[part[0]]) for part in bucketed]
     assert firsts != sorted(firsts)
 

@@ -1,6 +1,14 @@
-"""rnnfast: recurrent neural networks on a CPU, from NumPy."""
+"""rnnfast: recurrent neural networks on a CPU, from NumPy.
 
-from . import reference
+Three layers, each usable without the one above it: ``forward`` and ``backward`` on plain arrays; layers, losses,
+optimisers and ``fit``; estimators. ``rnnfast.reference`` has the two functions in NumPy alone.
+"""
+
+__version__ = "0.1.0"
+
+from . import datasets, reference
+from .estimators import SequenceClassifier
+from .files import ModelFileError
 from .functions import (
     Gradients,
     Output,
@@ -13,5 +21,49 @@ from .functions import (
     set_num_threads,
     show_config,
 )
+from .layers import GRU, LSTM, RNN, Dense, Embedding, Network
+from .losses import softmax, softmax_cross_entropy, squared_error
+from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
+from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
+from .training import Callback, History, evaluate, fit
 
-__version__ = "0.1.0"
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "Callback",
+    "Dense",
+    "Embedding",
+    "Gradients",
+    "History",
+    "ModelFileError",
+    "Network",
+    "Output",
+    "SequenceClassifier",
+    "Stream",
+    "Tape",
+    "Vocabulary",
+    "backward",
+    "batches",
+    "cells",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "datasets",
+    "evaluate",
+    "fit",
+    "forward",
+    "get_num_threads",
+    "one_hot",
+    "pad",
+    "reference",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "softmax_cross_entropy",
+    "split",
+    "squared_error",
+    "tokenize",
+]

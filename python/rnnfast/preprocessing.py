@@ -79,9 +79,7 @@ class Vocabulary:
             self._tokens.append(token)
 
     @classmethod
-    def build(
-        cls, sequences: Iterable[Iterable[str]], min_count: int = 1, max_size: int | None = None
-    ) -> Vocabulary:
+    def build(cls, sequences: Iterable[Iterable[str]], min_count: int = 1, max_size: int | None = None) -> Vocabulary:
         """Count the tokens of `sequences` (lists of tokens, or strings read as characters).
 
         Kept are those seen at least `min_count` times, the most frequent first and equals in

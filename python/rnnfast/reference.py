@@ -1,7 +1,7 @@
 """The recurrences in NumPy alone: the oracle that every kernel is compared with, and the slow half of benchmarks.
 
-``forward`` and ``backward`` are the same calls as :func:`rnnfast.forward` and :func:`rnnfast.backward`, with the
-same checks. The module mirrors cpp/cells.hpp and cpp/recurrence.hpp name for name, so that reading one teaches the
+``forward`` and ``backward`` are the same calls as :func:`rnnfast.forward` and :func:`rnnfast.backward`, with the same
+checks. The module mirrors cpp/cells.hpp, forward.hpp and backward.hpp name for name, so that reading one teaches the
 other. It imports nothing but NumPy, and the cells return new arrays, never views into which something is written.
 """
 
@@ -41,7 +41,8 @@ class Gradients(NamedTuple):
 
 def sigmoid(x: Array) -> Array:
     e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
+    y: Array = np.where(x < 0, e, 1) / (1 + e)
+    return y
 
 
 class Cell:
@@ -125,7 +126,10 @@ class Lstm(Cell):
         u = np.tanh(f * c + i * g)
         do, dc = d[0] * u, d[0] * o * (1 - u**2) + d[1]
         di, df, dg = dc * g, dc * c, dc * i
-        return (di * i * (1 - i), df * f * (1 - f), dg * (1 - g**2), do * o * (1 - o)), (np.zeros_like(dc), dc * f)
+        return (di * i * (1 - i), df * f * (1 - f), dg * (1 - g**2), do * o * (1 - o)), (
+            np.zeros_like(dc),
+            dc * f,
+        )
 
 
 class Gru(Cell):
@@ -154,7 +158,7 @@ def cells() -> list[str]:
     return list(_CELLS)
 
 
-# ---- recurrence.hpp
+# ---- forward.hpp, backward.hpp
 
 
 def weight_columns(cell: type[Cell], p: int, H: int) -> slice:

@@ -1,0 +1,104 @@
+"""Model files: safetensors, never pickle; written whole or not at all.
+
+A file holds arrays and one JSON text (kind, format version, settings). Called by estimators.py; it must not know what
+the arrays mean, and resolves no name that it reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+__all__ = ["FORMAT_VERSION", "ModelFileError", "read_model", "write_atomically", "write_model"]
+
+FORMAT_VERSION = 1
+
+
+class ModelFileError(ValueError):
+    """A file that is not a model which can be read; the message says why."""
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a temporary file beside `path`, sync it, rename it: a reader sees the old file or the new one, whole.
+
+    Raises
+    ------
+    OSError
+        A full disk, a read-only folder: names the path; what stood there is untouched.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"could not write {path} ({error.strerror}); what stood there is unchanged"
+        ) from error
+    except BaseException:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_model(
+    path: str | os.PathLike[str], kind: str, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]
+) -> None:
+    """Save arrays and settings (anything JSON can hold) as a safetensors file."""
+    text = json.dumps({"kind": kind, "format": FORMAT_VERSION, "settings": settings}, ensure_ascii=False)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    write_atomically(path, save(contiguous, metadata={"rnnfast": text}))
+
+
+def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and settings of a file that `write_model` wrote.
+
+    Raises
+    ------
+    ModelFileError
+        Not a safetensors file, not a model of rnnfast, of another kind, or of a newer format.
+    OSError
+        The file cannot be opened.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: expected a model file, found {'a folder' if Path(path).is_dir() else 'none'}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            header = json.loads(metadata["rnnfast"])
+            found, version, settings = header["kind"], header["format"], header["settings"]
+            if version != FORMAT_VERSION:
+                raise ModelFileError(
+                    f"{path}: expected format {FORMAT_VERSION}, which this version of rnnfast reads, got {version!r}"
+                )
+            if found != kind:
+                raise ModelFileError(f"{path}: expected a {kind}, got a {found!r}")
+            return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: expected a safetensors file, got one that cannot be read ({error})") from error
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelFileError(
+            f"{path}: expected a model of rnnfast, got a safetensors file of something else"
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

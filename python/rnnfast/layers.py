@@ -1,0 +1,615 @@
+"""Layers with their gradients written out: Embedding, RNN, LSTM, GRU, Dense, and the Network that joins them.
+
+``forward`` stores what ``backward`` needs; there is no autograd. The parameters of a layer are views into one
+contiguous vector and its gradients into another, and a Network's layers share one pair of vectors, so that clipping,
+an optimiser step or a checkpoint touches one array. Called by training.py and by users; layers know neither losses
+nor optimisers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _core
+from .functions import backward, forward
+
+__all__ = ["GRU", "LSTM", "RNN", "Dense", "Embedding", "Layer", "Network"]
+
+Array = NDArray[Any]
+Initializer = Literal["orthogonal", "identity", "uniform"]
+
+
+class Layer:
+    """Named parameters and gradients: views into the vectors ``vector`` and ``gradient_vector``."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
+        self._shapes = dict(shapes)
+        self.size = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        self.vector: Array = np.zeros(0, self.dtype)
+        self.gradient_vector: Array = np.zeros(0, self.dtype)
+        self.parameters: dict[str, Array] = {}
+        self.gradients: dict[str, Array] = {}
+        self.bind(np.zeros(self.size, self.dtype), np.zeros(self.size, self.dtype))
+
+    def bind(self, vector: Array, gradient_vector: Array) -> None:
+        """Move parameters and gradients, values included, into the given vectors of ``size`` numbers."""
+        for mine, theirs in ((self.vector, vector), (self.gradient_vector, gradient_vector)):
+            theirs[: len(mine)] = mine
+        self.vector, self.gradient_vector = vector, gradient_vector
+        self.parameters, self.gradients = self._views(vector), self._views(gradient_vector)
+
+    def _views(self, vector: Array) -> dict[str, Array]:
+        views, start = {}, 0
+        for name, shape in self._shapes.items():
+            stop = start + int(np.prod(shape))
+            views[name] = vector[start:stop].reshape(shape)
+            start = stop
+        return views
+
+
+class Embedding(Layer):
+    """A learnt vector for each token id: row ``ids[n, t]`` of E.
+
+    Parameters
+    ----------
+    vocabulary_size, embedding_size : int
+        Shape of E.
+    dtype : float32 or float64
+    seed : int or Generator, optional
+        E starts from a normal distribution with deviation 0.1.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> rnnfast.Embedding(10, 4, seed=0).forward([[1, 2, 3]]).shape
+    (1, 3, 4)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_size: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        _check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
+        super().__init__({"E": (vocabulary_size, embedding_size)}, dtype)
+        self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.1, (vocabulary_size, embedding_size))
+        self._valid_ids: Array | None = None
+        self._valid: Array | None = None
+
+    def forward(self, ids: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
+        """Return (N, T, embedding_size); 0 past a sequence's length, where ids may be anything."""
+        ids = np.asarray(ids)
+        E = self.parameters["E"]
+        if ids.dtype.kind not in "iu" or ids.ndim != 2:
+            raise TypeError(f"ids: expected (N, T) integers, got {ids.shape} of {ids.dtype}")
+        valid = np.ones(ids.shape, bool) if lengths is None else np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
+        valid_ids = ids[valid]
+        if len(valid_ids) and not (valid_ids.min() >= 0 and valid_ids.max() < len(E)):
+            n, t = np.argwhere(valid & ((ids < 0) | (ids >= len(E))))[0]
+            raise ValueError(
+                f"ids[{n}, {t}] = {ids[n, t]}: expected a token id in [0, vocabulary_size) = [0, {len(E)})"
+            )
+        out = np.zeros((*ids.shape, E.shape[1]), self.dtype)
+        out[valid] = E[valid_ids]
+        self._valid_ids, self._valid = (valid_ids, valid) if training else (None, None)
+        return out
+
+    def backward(self, d: Array) -> None:
+        """Gradient of E, from that of the output (N, T, embedding_size)."""
+        if self._valid is None or self._valid_ids is None:
+            raise RuntimeError("backward: expected a forward pass with training=True before it")
+        gradient = self.gradients["E"]
+        gradient[...] = 0
+        order = np.argsort(self._valid_ids, kind="stable")  # equal ids side by side, to be summed
+        ids = self._valid_ids[order]
+        if len(ids):
+            first = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1))
+            gradient[ids[first]] = np.add.reduceat(d[self._valid][order], first, axis=0)
+        self._valid_ids = self._valid = None
+
+
+class Dense(Layer):
+    """y = x W + b on the last axis.
+
+    Parameters
+    ----------
+    input_size, output_size : int
+        Shape of W; b has output_size numbers and starts at 0.
+    dtype : float32 or float64
+    seed : int or Generator, optional
+        W starts uniform within ±sqrt(6 / (input_size + output_size)) (Glorot and Bengio 2010).
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> rnnfast.Dense(3, 2, seed=0).forward(np.ones((5, 3), np.float32)).shape
+    (5, 2)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        _check_sizes(input_size=input_size, output_size=output_size)
+        super().__init__({"W": (input_size, output_size), "b": (output_size,)}, dtype)
+        self.parameters["W"][...] = _glorot(np.random.default_rng(seed), input_size, output_size)
+        self._x: Array | None = None
+
+    def forward(self, x: ArrayLike, *, training: bool = False) -> Array:
+        """Return (..., output_size) for x (..., input_size)."""
+        x = np.asarray(x)
+        W, b = self.parameters["W"], self.parameters["b"]
+        if x.ndim == 0 or x.shape[-1] != len(W) or x.dtype != self.dtype:
+            raise ValueError(
+                f"x: expected (..., input_size) = (..., {len(W)}) of {self.dtype}, got {x.shape} of {x.dtype}"
+            )
+        self._x = x if training else None
+        y: Array = x @ W
+        y += b
+        return y
+
+    def backward(self, d: Array) -> Array:
+        """Gradients of W and b; returns that of x, from that of the output (..., output_size)."""
+        if self._x is None:
+            raise RuntimeError("backward: expected a forward pass with training=True before it")
+        W = self.parameters["W"]
+        rows, d_rows = self._x.reshape(-1, len(W)), d.reshape(-1, W.shape[1])
+        np.matmul(rows.T, d_rows, out=self.gradients["W"])
+        np.sum(d_rows, axis=0, out=self.gradients["b"])
+        self._x = None
+        return d @ W.T
+
+
+class _Recurrent(Layer):
+    """What RNN, LSTM and GRU share: layers on top of each other, each in one or both directions."""
+
+    states: ClassVar[int] = 1  # h, or h and c
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        *,
+        bias: bool = True,
+        recurrent_init: Initializer = "orthogonal",
+        forget_bias: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        _check_dropout(dropout)
+        self.cell, self.input_size, self.hidden_size = cell, input_size, hidden_size
+        self.num_layers, self.bidirectional, self.dropout = num_layers, bidirectional, dropout
+        self.num_threads = num_threads
+        self.directions = 2 if bidirectional else 1
+        blocks, bias_blocks, self.states = _core.cell_blocks(cell)  # type: ignore[misc]
+        H = hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in range(num_layers):
+            D = input_size if layer == 0 else H * self.directions
+            for name in self._names(layer):
+                shapes[f"Wx_{name}"] = (D, blocks * H)
+                shapes[f"Wh_{name}"] = (H, blocks * H)
+                if bias:
+                    shapes[f"b_{name}"] = (bias_blocks * H,)
+        super().__init__(shapes, dtype)
+        self.rng = np.random.default_rng(seed)
+        for name, value in self.parameters.items():
+            for block in range(blocks if name.startswith("W") else 0):
+                columns = slice(block * H, (block + 1) * H)
+                value[:, columns] = (
+                    _glorot(self.rng, *value[:, columns].shape)
+                    if name.startswith("Wx")
+                    else _square(self.rng, H, recurrent_init)
+                )
+            if name.startswith("b") and cell == "lstm":
+                value[H : 2 * H] = forget_bias
+        self._tapes: list[list[Any]] = []
+        self._masks: list[Array | None] = []
+
+    def _names(self, layer: int) -> list[str]:
+        return [f"l{layer}", f"l{layer}_reverse"][: self.directions]
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike, ...] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        training: bool = False,
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """Run all layers.
+
+        Parameters
+        ----------
+        x : array, (N, T, input_size) floating or (N, T) token ids
+        state : tuple of arrays (num_layers * directions, N, hidden_size), optional
+            ``(h,)``, for LSTM ``(h, c)``; layer by layer, within a layer forward before reverse. None is zero.
+        lengths : array, (N,) integers, optional
+        training : bool
+            Store what :meth:`backward` needs, and apply dropout.
+
+        Returns
+        -------
+        h : array, (N, T, directions * hidden_size)
+            Of the top layer, forward before reverse; 0 past a sequence's length.
+        state : tuple of arrays (num_layers * directions, N, hidden_size)
+        """
+        self._tapes, self._masks = [], []
+        given = None if state is None else self._check_state(state)
+        final: list[tuple[Array, ...]] = []
+        h: Any = x
+        for layer in range(self.num_layers):
+            mask = None
+            if layer and training and self.dropout:
+                mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+                h = h * mask
+            outputs = [
+                forward(
+                    self.cell,
+                    h,
+                    self.parameters[f"Wx_{name}"],
+                    self.parameters[f"Wh_{name}"],
+                    self.parameters.get(f"b_{name}"),
+                    None if given is None else tuple(s[len(final) + i] for s in given),
+                    lengths=lengths,
+                    reverse=i == 1,
+                    keep_tape=training,
+                    num_threads=self.num_threads,
+                )
+                for i, name in enumerate(self._names(layer))
+            ]
+            final += [o.state for o in outputs]
+            h = outputs[0].h if len(outputs) == 1 else np.concatenate([o.h for o in outputs], axis=2)
+            self._masks.append(mask)
+            self._tapes.append([o.tape for o in outputs])
+        return h, tuple(np.stack(s) for s in zip(*final, strict=True))
+
+    def backward(
+        self, dh: Array | None = None, dstate: tuple[Array | None, ...] | None = None
+    ) -> tuple[Array | None, tuple[Array, ...]]:
+        """Back-propagate through time: writes ``gradients``.
+
+        Parameters
+        ----------
+        dh : array, (N, T, directions * hidden_size), optional
+        dstate : tuple of arrays (num_layers * directions, N, hidden_size), optional
+            Gradients of what :meth:`forward` returned; None (the whole or an item) is zero.
+
+        Returns
+        -------
+        dx : array, (N, T, input_size); None for token ids
+        dstate : tuple of arrays (num_layers * directions, N, hidden_size)
+            Gradient of the initial state.
+        """
+        if not self._tapes or self._tapes[0][0] is None:
+            raise RuntimeError("backward: expected a forward pass with training=True before it")
+        H, d = self.hidden_size, dh
+        initial: dict[int, tuple[Array, ...]] = {}
+        for layer in reversed(range(self.num_layers)):
+            below: Array | None = None
+            for i, name in enumerate(self._names(layer)):
+                index = layer * self.directions + i
+                gradients = backward(
+                    self._tapes[layer][i],
+                    None if d is None else d[:, :, i * H : (i + 1) * H],
+                    None if dstate is None else tuple(None if s is None else s[index] for s in dstate),
+                    num_threads=self.num_threads,
+                )
+                self.gradients[f"Wx_{name}"][...] = gradients.Wx
+                self.gradients[f"Wh_{name}"][...] = gradients.Wh
+                if gradients.b is not None:
+                    self.gradients[f"b_{name}"][...] = gradients.b
+                initial[index] = gradients.state
+                if gradients.x is not None:
+                    below = gradients.x if below is None else below + gradients.x
+            mask = self._masks[layer]
+            d = below if mask is None or below is None else below * mask
+        self._tapes = []
+        order = [initial[i] for i in range(len(initial))]
+        return d, tuple(np.stack(s) for s in zip(*order, strict=True))
+
+    def _check_state(self, state: tuple[ArrayLike, ...]) -> list[Array]:
+        layers = self.num_layers * self.directions
+        if not isinstance(state, tuple | list) or len(state) != self.states:
+            raise ValueError(f"state: expected a tuple of {self.states} for {self.cell}, got {type(state).__name__}")
+        arrays = [np.asarray(s) for s in state]
+        for k, array in enumerate(arrays):
+            if array.ndim != 3 or array.shape[0] != layers or array.shape[2] != self.hidden_size:
+                raise ValueError(
+                    f"state[{k}]: expected (num_layers * directions, N, H) = ({layers}, N, {self.hidden_size}), "
+                    f"got {array.shape}"
+                )
+        return arrays
+
+
+_RECURRENT_DOC = """{title}
+
+    Parameters
+    ----------
+    input_size : int
+        Features of a step, or the size of the vocabulary for token ids.
+    hidden_size : int
+        Units of each layer and direction.
+    num_layers : int
+        Layers on top of each other.
+    bidirectional : bool
+        Each layer also walks every sequence backwards; its outputs stand behind the forward ones.
+    dropout : float
+        Part of the outputs of each layer but the top one that training sets to 0 (the others grow by 1 / (1 - p)).
+{extra}    bias : bool
+    recurrent_init : "orthogonal", "identity" or "uniform"
+        How each H × H block of Wh starts: orthogonal keeps norms through many steps (Saxe et al. 2014), identity
+        suits relu (Le et al. 2015), uniform is within ±1/sqrt(H). Wx starts uniform (Glorot), the bias at 0.
+    forget_bias : float
+        Start of the forget gate's bias of an LSTM; 1 lets gradients through at first (Jozefowicz et al. 2015).
+    dtype : float32 or float64
+    seed : int or Generator, optional
+        For initialisation and dropout.
+    num_threads : int, optional
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> layer = rnnfast.{name}(3, 4, num_layers=2, bidirectional=True, seed=0)
+    >>> h, state = layer.forward(np.ones((2, 5, 3), np.float32), lengths=[5, 2], training=True)
+    >>> h.shape, state[0].shape
+    ((2, 5, 8), (4, 2, 4))
+    >>> dx, dstate = layer.backward(np.ones_like(h))
+    >>> dx.shape, layer.gradients["Wh_l0"].shape
+    ((2, 5, 3), (4, {width}))
+    """
+
+
+class RNN(_Recurrent):
+    __doc__ = _RECURRENT_DOC.format(
+        title="Elman network: h' = φ(x Wx + h Wh + b) (Elman 1990).",
+        name="RNN",
+        width=4,
+        extra='    activation : "tanh", "relu" or "sigmoid"\n        φ.\n',
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        *,
+        activation: Literal["tanh", "relu", "sigmoid"] = "tanh",
+        **options: Any,
+    ) -> None:
+        super().__init__(f"rnn_{activation}", input_size, hidden_size, num_layers, bidirectional, dropout, **options)
+
+
+class LSTM(_Recurrent):
+    __doc__ = _RECURRENT_DOC.format(
+        title="Long short-term memory: c' = f⊙c + i⊙g, h' = o⊙tanh(c') (Hochreiter and Schmidhuber 1997).",
+        name="LSTM",
+        width=16,
+        extra="",
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__("lstm", input_size, hidden_size, num_layers, bidirectional, dropout, **options)
+
+
+class GRU(_Recurrent):
+    __doc__ = _RECURRENT_DOC.format(
+        title="Gated recurrent unit: h' = (1−z)⊙n + z⊙h (Cho et al. 2014).", name="GRU", width=12, extra=""
+    )
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__("gru", input_size, hidden_size, num_layers, bidirectional, dropout, **options)
+
+
+class Network:
+    """(Embedding) → recurrent layers → Dense, at the end of each sequence or at every step.
+
+    Parameters
+    ----------
+    input_size : int
+        Features of a step, or the size of the vocabulary.
+    hidden_size, output_size : int
+    cell : str
+        One of :func:`rnnfast.cells`.
+    num_layers, bidirectional :
+        As in :class:`LSTM`.
+    embedding_size : int, optional
+        None: inputs are (N, T, input_size) features. 0: token ids as one-hot words. Positive: token ids through an
+        :class:`Embedding` of this size.
+    dropout : float
+        On the embedding, between the layers, and before the Dense layer.
+    per_step : bool
+        False, many to one: outputs (N, output_size) from the final state of the top layer, both directions.
+        True, many to many: outputs (N, T, output_size).
+    dtype : float32 or float64
+    seed : int, optional
+    num_threads : int, optional
+
+    Attributes
+    ----------
+    vector, gradient_vector : arrays
+        All parameters and all gradients; those of the layers are views into them.
+    state : tuple of arrays or None
+        After the last forward pass, of all layers.
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> network = rnnfast.Network(100, 8, 2, embedding_size=16, seed=0)
+    >>> network.forward(np.array([[5, 7, 9], [3, 0, 0]]), lengths=[3, 1]).shape
+    (2, 2)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        *,
+        cell: str = "lstm",
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        embedding_size: int | None = None,
+        dropout: float = 0.0,
+        per_step: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.rng = rng
+        self.dropout, self.per_step, self.dtype = dropout, per_step, np.dtype(dtype)
+        self.embedding = Embedding(input_size, embedding_size, dtype=dtype, seed=rng) if embedding_size else None
+        self.recurrent = _Recurrent(
+            cell,
+            embedding_size or input_size,
+            hidden_size,
+            num_layers,
+            bidirectional,
+            dropout,
+            dtype=dtype,
+            seed=rng,
+            num_threads=num_threads,
+        )
+        self.dense = Dense(hidden_size * self.recurrent.directions, output_size, dtype=dtype, seed=rng)
+        self.layers: dict[str, Layer] = {"recurrent": self.recurrent, "dense": self.dense}
+        if self.embedding is not None:
+            self.layers = {"embedding": self.embedding, **self.layers}
+        size = sum(layer.size for layer in self.layers.values())
+        self.vector: Array = np.zeros(size, self.dtype)
+        self.gradient_vector: Array = np.zeros(size, self.dtype)
+        start = 0
+        for layer in self.layers.values():
+            part = slice(start, start + layer.size)
+            layer.bind(self.vector[part], self.gradient_vector[part])
+            start += layer.size
+        self.state: tuple[Array, ...] | None = None
+        self._masks: tuple[Array | None, Array | None] = (None, None)
+
+    @property
+    def bidirectional(self) -> bool:
+        return self.recurrent.bidirectional
+
+    def named_parameters(self) -> dict[str, Array]:
+        """``"layer.name"`` → view, for saving."""
+        return {f"{key}.{name}": p for key, layer in self.layers.items() for name, p in layer.parameters.items()}
+
+    def forward(
+        self,
+        x: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        state: tuple[ArrayLike, ...] | None = None,
+        training: bool = False,
+    ) -> Array:
+        """Return the outputs (logits or predictions), (N, output_size) or (N, T, output_size)."""
+        dropping = training and self.dropout > 0
+        before = after = None
+        h: Any = x
+        if self.embedding is not None:
+            h = self.embedding.forward(h, lengths=lengths, training=training)
+            if dropping:
+                before = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+                h *= before
+        h, self.state = self.recurrent.forward(h, state, lengths=lengths, training=training)
+        if not self.per_step:
+            top = self.state[0][-self.recurrent.directions :]  # (directions, N, H)
+            h = np.concatenate(list(top), axis=1)
+        if dropping:
+            after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+            h = h * after
+        self._masks = (before, after)
+        return self.dense.forward(h, training=training)
+
+    def backward(self, d: Array) -> None:
+        """Write ``gradient_vector``, from the gradient of the outputs."""
+        before, after = self._masks
+        dh = self.dense.backward(d)
+        if after is not None:
+            dh *= after
+        if self.per_step:
+            dx, _ = self.recurrent.backward(dh)
+        else:
+            r = self.recurrent
+            d_final = np.zeros((r.num_layers * r.directions, len(dh), r.hidden_size), self.dtype)
+            d_final[-r.directions :] = np.stack(np.split(dh, r.directions, axis=1))
+            dx, _ = r.backward(None, (d_final, *(None,) * (r.states - 1)))
+        if self.embedding is not None and dx is not None:
+            if before is not None:
+                dx *= before
+            self.embedding.backward(dx)
+
+
+def dropout_mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]) -> Array:
+    """0 with probability p, else 1 / (1 - p) (Srivastava et al. 2014, inverted)."""
+    kept: Array = rng.random(shape, dtype=np.float32) >= np.float32(p)
+    return np.multiply(kept, dtype.type(1 / (1 - p)), dtype=dtype)
+
+
+def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
+    limit = float(np.sqrt(6 / (rows + columns)))
+    return rng.uniform(-limit, limit, (rows, columns))
+
+
+def _square(rng: np.random.Generator, n: int, kind: Initializer) -> Array:
+    if kind == "identity":
+        return np.eye(n)
+    if kind == "uniform":
+        return rng.uniform(-(n**-0.5), n**-0.5, (n, n))
+    if kind != "orthogonal":
+        raise ValueError(f"recurrent_init: expected 'orthogonal', 'identity' or 'uniform', got {kind!r}")
+    q: Array
+    q, r = np.linalg.qr(rng.normal(size=(n, n)))
+    q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # makes the distribution uniform over orthogonal matrices
+    return q
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int | np.integer):
+            raise TypeError(f"{name}: expected a positive integer, got {size!r}")
+        if size < 1:
+            raise ValueError(f"{name}: expected a positive integer, got {size}")
+
+
+def _check_dropout(dropout: float) -> None:
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout: expected 0 <= p < 1, got {dropout}")
