@@ -580,8 +580,9 @@ class Network:
 
 def dropout_mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]) -> Array:
     """0 with probability p, else 1 / (1 - p) (Srivastava et al. 2014, inverted)."""
-    kept: Array = rng.random(shape, dtype=np.float32) >= np.float32(p)
-    return np.multiply(kept, dtype.type(1 / (1 - p)), dtype=dtype)
+    mask: Array = (rng.random(shape, dtype=np.float32) >= np.float32(p)).astype(dtype)
+    mask *= dtype.type(1 / (1 - p))
+    return mask
 
 
 def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
