@@ -437,6 +437,51 @@ const char* compiler() {
 #endif
 }
 
+constexpr const char* stream_doc = R"(One step at a time, with the state kept inside and the weights packed once.
+
+Each step computes what a step of rnnfast.forward does, to the bit.
+
+Parameters
+----------
+cell : str
+    One of rnnfast.cells().
+Wx : array, (D, G*H)
+Wh : array, (H, G*H)
+b : array, (G*H,), for gru (4*H,), optional
+    As for rnnfast.forward. Do not change them while the stream lives.
+batch_size : int
+    N, how many sequences walk side by side.
+
+Attributes
+----------
+state : tuple of arrays (N, H)
+    (h,), for lstm (h, c), as copies; assign a tuple, or None for zero, to continue from elsewhere.
+
+Methods
+-------
+step(x_t, out=None)
+    h after the step, (N, H), for x_t (N, D) floating or (N,) token ids. Nothing is allocated but this array, and not
+    even that when `out`, a C-contiguous (N, H) array, is given. A stream serves one thread at a time: a second one
+    gets a RuntimeError.
+reset()
+    The state becomes zero.
+
+Raises
+------
+ValueError, TypeError
+    As rnnfast.forward.
+
+Examples
+--------
+>>> import numpy as np, rnnfast
+>>> rng = np.random.default_rng(0)
+>>> x, Wx, Wh = rng.normal(size=(1, 5, 3)), rng.normal(size=(3, 8)), rng.normal(size=(2, 8))
+>>> stream = rnnfast.Stream("lstm", Wx, Wh)
+>>> h = [stream.step(x[:, t]) for t in range(5)]
+>>> bool((np.stack(h, axis=1) == rnnfast.forward("lstm", x, Wx, Wh).h).all())
+True
+)";
+
 PYBIND11_MODULE(_core, m) {
     const char* forced = std::getenv("RNNFAST_ISA");
     try {
@@ -460,7 +505,7 @@ PYBIND11_MODULE(_core, m) {
         });
     m.def("forward", &forward);
     m.def("backward", &backward);
-    py::class_<Stream>(m, "Stream")
+    py::class_<Stream>(m, "Stream", stream_doc)
         .def(py::init<const std::string&, const py::object&, const py::object&, const py::object&, Index>(),
              py::arg("cell"), py::arg("Wx"), py::arg("Wh"), py::arg("b") = py::none(), py::arg("batch_size") = 1)
         .def("step", &Stream::step, py::arg("x_t"), py::arg("out") = py::none())

@@ -132,7 +132,9 @@ def test_lists(make_problem: Any, assert_same_bits: Any) -> None:
 def test_the_largest_ids(make_problem: Any) -> None:
     """Bytes of a text: 255 is the last id, and not -1."""
     p = make_problem("rnn_relu", 1, 3, 256, 2, ids=True).replace(x=np.array([[0, 127, 255]], np.uint8))
-    assert np.flatnonzero(p.run()["dWx"].any(axis=1)).tolist() == np.flatnonzero(p.run(reference)["dWx"].any(1)).tolist()
+    touched = [np.flatnonzero(p.run(module)["dWx"].any(axis=1)).tolist() for module in (rnnfast, reference)]
+    assert touched[0] == touched[1]
+    assert set(touched[0]) <= {0, 127, 255}
 
 
 @pytest.mark.parametrize("module", [rnnfast, reference])
@@ -185,9 +187,7 @@ def test_padding_reaches_nothing(
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_ids_in_the_padding_may_be_anything(
-    make_problem: Any, assert_same_bits: Any, cell: str, reverse: bool
-) -> None:
+def test_ids_in_the_padding_may_be_anything(make_problem: Any, assert_same_bits: Any, cell: str, reverse: bool) -> None:
     p = make_problem(cell, 7, 6, 5, 9, ids=True, ragged=True, reverse=reverse)
     padding = np.arange(6) >= p.lengths[:, None]
     for poison in (-1, 5, 2**62, -(2**63)):

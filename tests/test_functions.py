@@ -1,4 +1,4 @@
-"""functions.py and the core against the reference: the grid where kernels break, and the sizes where they change course.
+"""functions.py and the core against the reference: the grid where kernels break, and sizes that take other paths.
 
 test_isa.py runs this file again under every instruction set.
 """

@@ -121,7 +121,7 @@ def test_length_zero_passes_the_state_through(make_problem: Any, cell: str, reve
 @pytest.mark.parametrize("cell", CELLS)
 def test_reverse_is_forward_on_turned_sequences(make_problem: Any, cell: str) -> None:
     p = make_problem(cell, 3, 4, 3, 2, ragged=True, reverse=True)
-    turn = np.array([[*range(length)][::-1] + [*range(length, 4)] for length in p.lengths])
+    turn = np.array([[*reversed(range(length)), *range(length, 4)] for length in p.lengths])
 
     def turned(a: np.ndarray) -> np.ndarray:
         return np.take_along_axis(a, turn[:, :, None], axis=1)

@@ -98,7 +98,7 @@ def test_missing_gradients_are_zeros(
 def test_no_tape(make_problem: Any, module: Any) -> None:
     output = make_problem("gru", 2, 3, 4, 5).forward(module, keep_tape=False)
     assert output.tape is None
-    with pytest.raises(TypeError, match="^tape: expected the tape of a forward pass, got NoneType$"):
+    with pytest.raises(TypeError, match=r"^tape: expected the tape of a forward pass, got NoneType$"):
         module.backward(output.tape)
 
 

@@ -1,11 +1,12 @@
 """Model files: safetensors, never pickle; written whole or not at all.
 
-A file holds arrays and one JSON text (kind, format version, settings). Called by estimators.py; it must not know what
+A file holds arrays and one JSON text: kind, format version, settings, and the SHA-256 of settings and arrays. Called by estimators.py; it must not know what
 the arrays mean, and resolves no name that it reads.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -60,10 +61,11 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 def write_model(
     path: str | os.PathLike[str], kind: str, arrays: dict[str, NDArray[Any]], settings: dict[str, Any]
 ) -> None:
-    """Save arrays and settings (anything JSON can hold) as a safetensors file."""
-    text = json.dumps({"kind": kind, "format": FORMAT_VERSION, "settings": settings}, ensure_ascii=False)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    write_atomically(path, save(contiguous, metadata={"rnnfast": text}))
+    """Save arrays and settings (anything JSON can hold, and NumPy's numbers) as a safetensors file."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    settings = json.loads(json.dumps(settings, default=_number))  # as they will be read
+    header = {"kind": kind, "format": FORMAT_VERSION, "sha256": _sha256(arrays, settings), "settings": settings}
+    write_atomically(path, save(arrays, metadata={"rnnfast": json.dumps(header)}))
 
 
 def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
@@ -72,7 +74,7 @@ def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArr
     Raises
     ------
     ModelFileError
-        Not a safetensors file, not a model of rnnfast, of another kind, or of a newer format.
+        Not a safetensors file, not a model of rnnfast, of another kind, of another format, or damaged.
     OSError
         The file cannot be opened.
     """
@@ -80,22 +82,41 @@ def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArr
         raise FileNotFoundError(f"{path}: expected a model file, found {'a folder' if Path(path).is_dir() else 'none'}")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            header = json.loads(metadata["rnnfast"])
-            found, version, settings = header["kind"], header["format"], header["settings"]
+            header = json.loads((file.metadata() or {})["rnnfast"])
+            found, version = header["kind"], header["format"]
             if version != FORMAT_VERSION:
                 raise ModelFileError(
                     f"{path}: expected format {FORMAT_VERSION}, which this version of rnnfast reads, got {version!r}"
                 )
             if found != kind:
                 raise ModelFileError(f"{path}: expected a {kind}, got a {found!r}")
-            return {name: file.get_tensor(name) for name in file.keys()}, settings  # noqa: SIM118
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            settings: dict[str, Any] = header["settings"]
+            if header["sha256"] != _sha256(arrays, settings):
+                raise ModelFileError(f"{path}: expected a whole {kind}, got one whose checksum differs: it is damaged")
+            return arrays, settings
+    except ModelFileError:
+        raise
     except SafetensorError as error:
         raise ModelFileError(f"{path}: expected a safetensors file, got one that cannot be read ({error})") from error
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{path}: expected a model of rnnfast, got a safetensors file of something else"
         ) from error
+
+
+def _sha256(arrays: dict[str, NDArray[Any]], settings: Any) -> str:
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode("utf-8", "surrogatepass"))
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r}: expected a value that JSON can hold, got a {type(value).__name__}")
 
 
 def _umask() -> int:

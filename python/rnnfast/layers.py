@@ -8,6 +8,7 @@ nor optimisers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -31,7 +32,7 @@ class Layer:
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
         self._shapes = dict(shapes)
-        self.size = sum(int(np.prod(shape)) for shape in self._shapes.values())
+        self.size = sum(math.prod(shape) for shape in self._shapes.values())
         self.vector: Array = np.zeros(0, self.dtype)
         self.gradient_vector: Array = np.zeros(0, self.dtype)
         self.parameters: dict[str, Array] = {}
@@ -48,10 +49,18 @@ class Layer:
     def _views(self, vector: Array) -> dict[str, Array]:
         views, start = {}, 0
         for name, shape in self._shapes.items():
-            stop = start + int(np.prod(shape))
+            stop = start + math.prod(shape)
             views[name] = vector[start:stop].reshape(shape)
             start = stop
         return views
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("parameters", "gradients")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copied or unpickled view is an array of its own: views are made anew.
+        self.__dict__.update(state)
+        self.parameters, self.gradients = self._views(self.vector), self._views(self.gradient_vector)
 
 
 class Embedding(Layer):
@@ -92,8 +101,8 @@ class Embedding(Layer):
         E = self.parameters["E"]
         if ids.dtype.kind not in "iu" or ids.ndim != 2:
             raise TypeError(f"ids: expected (N, T) integers, got {ids.shape} of {ids.dtype}")
-        valid = np.ones(ids.shape, bool) if lengths is None else np.arange(ids.shape[1]) < np.asarray(lengths)[:, None]
-        valid_ids = ids[valid]
+        valid = _valid_steps(*ids.shape, lengths)
+        valid_ids = ids[valid].astype(np.int64)
         if len(valid_ids) and not (valid_ids.min() >= 0 and valid_ids.max() < len(E)):
             n, t = np.argwhere(valid & ((ids < 0) | (ids >= len(E))))[0]
             raise ValueError(
@@ -109,6 +118,7 @@ class Embedding(Layer):
         if self._valid is None or self._valid_ids is None:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         gradient = self.gradients["E"]
+        d = _check_gradient("d", d, (*self._valid.shape, gradient.shape[1]), "(N, T, embedding_size)", self.dtype)
         gradient[...] = 0
         order = np.argsort(self._valid_ids, kind="stable")  # equal ids side by side, to be summed
         ids = self._valid_ids[order]
@@ -167,6 +177,7 @@ class Dense(Layer):
         if self._x is None:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         W = self.parameters["W"]
+        d = _check_gradient("d", d, (*self._x.shape[:-1], W.shape[1]), "(..., output_size)", self.dtype)
         rows, d_rows = self._x.reshape(-1, len(W)), d.reshape(-1, W.shape[1])
         np.matmul(rows.T, d_rows, out=self.gradients["W"])
         np.sum(d_rows, axis=0, out=self.gradients["b"])
@@ -225,6 +236,10 @@ class _Recurrent(Layer):
                 value[H : 2 * H] = forget_bias
         self._tapes: list[list[Any]] = []
         self._masks: list[Array | None] = []
+        self._steps = (0, 0)  # N, T of the last forward pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_tapes": [], "_masks": []}
 
     def _names(self, layer: int) -> list[str]:
         return [f"l{layer}", f"l{layer}_reverse"][: self.directions]
@@ -282,6 +297,7 @@ class _Recurrent(Layer):
             h = outputs[0].h if len(outputs) == 1 else np.concatenate([o.h for o in outputs], axis=2)
             self._masks.append(mask)
             self._tapes.append([o.tape for o in outputs])
+        self._steps = h.shape[:2]
         return h, tuple(np.stack(s) for s in zip(*final, strict=True))
 
     def backward(
@@ -301,9 +317,18 @@ class _Recurrent(Layer):
         dstate : tuple of arrays (num_layers * directions, N, hidden_size)
             Gradient of the initial state.
         """
-        if not self._tapes or self._tapes[0][0] is None:
+        if len(self._tapes) != self.num_layers or self._tapes[0][0] is None:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
-        H, d = self.hidden_size, dh
+        H, d, dtype = self.hidden_size, dh, self.dtype
+        if d is not None:
+            d = _check_gradient("dh", d, (*self._steps, self.directions * H), "(N, T, directions * H)", dtype)
+        if dstate is not None:
+            _check_states("dstate", dstate, self.states, self.cell)
+            shape, symbols = (self.num_layers * self.directions, self._steps[0], H), "(num_layers * directions, N, H)"
+            dstate = tuple(
+                None if s is None else _check_gradient(f"dstate[{k}]", s, shape, symbols, dtype)
+                for k, s in enumerate(dstate)
+            )
         initial: dict[int, tuple[Array, ...]] = {}
         for layer in reversed(range(self.num_layers)):
             below: Array | None = None
@@ -330,8 +355,7 @@ class _Recurrent(Layer):
 
     def _check_state(self, state: tuple[ArrayLike, ...]) -> list[Array]:
         layers = self.num_layers * self.directions
-        if not isinstance(state, tuple | list) or len(state) != self.states:
-            raise ValueError(f"state: expected a tuple of {self.states} for {self.cell}, got {type(state).__name__}")
+        _check_states("state", state, self.states, self.cell)
         arrays = [np.asarray(s) for s in state]
         for k, array in enumerate(arrays):
             if array.ndim != 3 or array.shape[0] != layers or array.shape[2] != self.hidden_size:
@@ -513,6 +537,12 @@ class Network:
         self.layers: dict[str, Layer] = {"recurrent": self.recurrent, "dense": self.dense}
         if self.embedding is not None:
             self.layers = {"embedding": self.embedding, **self.layers}
+        self._join()
+        self.state: tuple[Array, ...] | None = None
+        self._masks: tuple[Array | None, Array | None] = (None, None)
+
+    def _join(self) -> None:
+        """Give the layers one vector of parameters and one of gradients."""
         size = sum(layer.size for layer in self.layers.values())
         self.vector: Array = np.zeros(size, self.dtype)
         self.gradient_vector: Array = np.zeros(size, self.dtype)
@@ -521,8 +551,10 @@ class Network:
             part = slice(start, start + layer.size)
             layer.bind(self.vector[part], self.gradient_vector[part])
             start += layer.size
-        self.state: tuple[Array, ...] | None = None
-        self._masks: tuple[Array | None, Array | None] = (None, None)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._join()
 
     @property
     def bidirectional(self) -> bool:
@@ -603,6 +635,35 @@ def _square(rng: np.random.Generator, n: int, kind: Initializer) -> Array:
     return q
 
 
+def _valid_steps(N: int, T: int, lengths: ArrayLike | None) -> Array:
+    """(N, T) bool: True before a sequence's length."""
+    if lengths is None:
+        return np.ones((N, T), bool)
+    n = np.asarray(lengths)
+    if n.shape != (N,) or (n.size and n.dtype.kind not in "iu"):
+        raise ValueError(f"lengths: expected (N,) = ({N},) integers, got {n.shape} of {n.dtype}")
+    wrong = np.flatnonzero((n < 0) | (n > T))
+    if len(wrong):
+        raise ValueError(f"lengths[{wrong[0]}] = {n[wrong[0]]}: expected a length in 0..T = 0..{T}")
+    valid: Array = np.arange(T) < n[:, None]
+    return valid
+
+
+def _check_gradient(name: str, d: Any, shape: tuple[int, ...], symbols: str, dtype: np.dtype[Any]) -> Array:
+    d = np.asarray(d)
+    if d.shape != shape:
+        raise ValueError(f"{name}: expected {symbols} = {shape}, got {d.shape}")
+    if d.dtype.type is not dtype.type:
+        raise TypeError(f"{name}: expected {dtype}, got {d.dtype}")
+    return d
+
+
+def _check_states(name: str, state: Any, states: int, cell: str) -> None:
+    if not isinstance(state, tuple | list) or len(state) != states:
+        got = f"{len(state)}" if isinstance(state, tuple | list) else type(state).__name__
+        raise ValueError(f"{name}: expected a tuple of {states} for {cell}, got {got}")
+
+
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int | np.integer):
@@ -612,5 +673,7 @@ def _check_sizes(**sizes: int) -> None:
 
 
 def _check_dropout(dropout: float) -> None:
+    if not isinstance(dropout, int | float | np.number):
+        raise TypeError(f"dropout: expected 0 <= p < 1, got {dropout!r}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout: expected 0 <= p < 1, got {dropout}")

@@ -26,6 +26,7 @@ __all__ = ["Callback", "History", "Sequences", "evaluate", "fit"]
 Array = NDArray[Any]
 Loss = Callable[..., tuple[float, Array]]
 LOSSES: dict[str, Loss] = {"cross_entropy": softmax_cross_entropy, "squared_error": squared_error}
+MEANS = ("steps", "sequences", "both")  # normalizers under which the loss is a mean
 
 
 class Optimizer(Protocol):
@@ -66,14 +67,15 @@ class History:
     Attributes
     ----------
     history : dict
-        ``loss``, with validation data ``val_loss`` and, for cross-entropy, ``val_accuracy``; ``seconds``.
+        ``loss`` and ``seconds``, with validation data ``val_loss`` and, for cross-entropy, ``val_accuracy``. A pass
+        that was broken off is not in it.
     stop_reason : str
         "zero loss", "target loss", "no improvement", "max_epochs", "callback" or "interrupted".
     best_epoch : int
         The pass with the lowest monitored loss, from 0; its weights are kept where ``fit`` says so.
     """
 
-    history: dict[str, list[float]] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "seconds": []})
     stop_reason: str = "max_epochs"
     best_epoch: int = -1
 
@@ -112,12 +114,17 @@ class Sequences:
             self.lengths = np.full(len(x), x.shape[1], np.int64) if lengths is None else np.asarray(lengths)
             if self.lengths.shape != (len(x),):
                 raise ValueError(f"lengths: expected (N,) = ({len(x)},), got {self.lengths.shape}")
+            if len(x) and self.lengths.dtype.kind not in "iu":
+                raise TypeError(f"lengths: expected integers, got {self.lengths.dtype}")
             if len(x) and not (self.lengths.min() >= 0 and self.lengths.max() <= x.shape[1]):
                 raise ValueError(f"lengths: expected 0..T = 0..{x.shape[1]}, got {self.lengths.min()}.."
                                  f"{self.lengths.max()}")  # fmt: skip
         else:
             if lengths is not None:
                 raise ValueError("lengths: expected None with a list of sequences, whose lengths are their own")
+            for i, s in enumerate(self.x):
+                if s.ndim not in (1, 2):
+                    raise ValueError(f"x[{i}]: expected (T,) token ids or (T, D) features, got {s.shape}")
             self.lengths = np.array([len(s) for s in self.x], np.int64)
         if len(self.lengths) == 0:
             raise ValueError("x: expected at least one sequence, got none")
@@ -220,7 +227,7 @@ def fit(
         See :class:`Sequences`; targets are for each step where ``model.per_step``.
     loss : "cross_entropy", "squared_error" or a function like those of rnnfast.losses
     normalizer : "steps", "sequences", "both" or "sum"
-        What the summed loss of a batch is divided by.
+        What the summed loss of a batch is divided by; the loss of a pass is that of all its sequences at once.
     optimizer : object with ``step(parameters, gradients)``; None is ``Adam()``
     batch_size, max_epochs, target_loss, patience, tol :
         See above.
@@ -267,12 +274,13 @@ def fit(
     """
     per_step = bool(getattr(model, "per_step", False))
     data = Sequences(x, y, lengths, per_step=per_step)
-    held_out = (
-        None if validation is None else Sequences(validation[0], validation[1], *validation[2:], per_step=per_step)
-    )
-    function = LOSSES[loss] if isinstance(loss, str) and loss in LOSSES else loss
-    if isinstance(function, str):
-        raise ValueError(f"loss: expected one of {', '.join(map(repr, LOSSES))} or a function, got {loss!r}")
+    if validation is not None and len(validation) not in (2, 3):
+        raise ValueError(f"validation: expected (x, y) or (x, y, lengths), got {len(validation)} items")
+    held_out = None if validation is None else Sequences(*validation, per_step=per_step)
+    function = _loss(loss)
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if limit is not None and not limit > 0:
+            raise ValueError(f"{name}: expected a positive number, got {limit}")
     _check(model, data, batch_size, max_epochs, patience, truncate, carry_state, shuffle or bucket)
     optimizer = Adam() if optimizer is None else optimizer
     rng = np.random.default_rng(seed)
@@ -280,6 +288,12 @@ def fit(
     history, best, best_weights, waited = History(), np.inf, None, 0
     callbacks = list(callbacks)
     model.stop_training = False
+
+    def diverged(what: str) -> FloatingPointError:
+        if best_weights is not None:
+            model.vector[...] = best_weights
+        return FloatingPointError(f"{what}: try a lower learning_rate, or clip_norm")
+
     for callback in callbacks:
         callback.set_model(model)
     _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
@@ -289,26 +303,26 @@ def fit(
             _call(callbacks, "on_epoch_begin", epoch, {})
             order = batches(data.lengths, batch_size, shuffle=rng if shuffle else None, bucket=bucket)
             total = weight = 0.0
-            state = None
+            state, whole = None, True
             for number, rows in enumerate(order):
+                if interrupt.pressed or model.stop_training:
+                    whole = False
+                    break
                 batch_loss, batch_weight, state = trainer.step(*data.batch(rows), state if carry_state else None)
                 if not np.isfinite(batch_loss):
-                    if best_weights is not None:
-                        model.vector[...] = best_weights
-                    raise FloatingPointError(
-                        f"loss is {batch_loss} in pass {epoch}, batch {number}: try a lower learning_rate, or clip_norm"
-                    )
+                    raise diverged(f"loss is {batch_loss} in pass {epoch}, batch {number}")
                 total += batch_loss * batch_weight
                 weight += batch_weight
                 steps = int(data.lengths[rows].sum())
                 _call(callbacks, "on_train_batch_end", number, {"loss": batch_loss, "steps": steps})
-                if interrupt.pressed or model.stop_training:
-                    break
-            logs = {"loss": total / weight if weight else 0.0}
-            if held_out is not None and not interrupt.pressed:
-                logs.update(evaluate(model, held_out, function, normalizer, batch_size, prefix="val_"))
+            logs = {"loss": _mean(total, weight, normalizer)}
+            if whole and not np.isfinite(model.vector).all():
+                raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
+            if whole and held_out is not None:
+                values = _evaluate(model, held_out, function, normalizer, batch_size, lambda: interrupt.pressed)
+                whole = values is not None
+                logs.update({f"val_{name}": value for name, value in (values or {}).items()})
             logs["seconds"] = time.perf_counter() - start
-            whole = not interrupt.pressed
             if whole:  # a part of a pass is neither a loss to compare nor a line of the history
                 history.append(logs)
                 monitored = logs.get("val_loss", logs["loss"])
@@ -345,14 +359,24 @@ def fit(
 def evaluate(
     model: Any,
     data: Sequences,
-    loss: Loss = softmax_cross_entropy,
+    loss: Literal["cross_entropy", "squared_error"] | Loss = "cross_entropy",
     normalizer: str = "steps",
     batch_size: int = 256,
-    prefix: str = "",
 ) -> dict[str, float]:
     """Loss over a data set without training, and the accuracy where the loss is cross-entropy."""
+    values = _evaluate(model, data, _loss(loss), normalizer, batch_size, lambda: False)
+    assert values is not None
+    return values
+
+
+def _evaluate(
+    model: Any, data: Sequences, loss: Loss, normalizer: str, batch_size: int, stopped: Callable[[], bool]
+) -> dict[str, float] | None:
+    """What `evaluate` returns; None once `stopped()`, which is asked before each batch."""
     total = weight = correct = count = 0.0
     for rows in batches(data.lengths, batch_size):
+        if stopped():
+            return None
         x, y, lengths = data.batch(rows)
         outputs = model.forward(x, lengths=lengths)
         step_lengths = lengths if data.per_step else None
@@ -364,9 +388,9 @@ def evaluate(
             valid = np.arange(x.shape[1]) < lengths[:, None] if data.per_step else np.ones(len(rows), bool)
             correct += float((right & valid).sum())
             count += float(valid.sum())
-    logs = {f"{prefix}loss": total / weight if weight else 0.0}
+    logs = {"loss": _mean(total, weight, normalizer)}
     if loss is softmax_cross_entropy:
-        logs[f"{prefix}accuracy"] = correct / count if count else 0.0
+        logs["accuracy"] = correct / count if count else 0.0
     return logs
 
 
@@ -404,7 +428,9 @@ class _Trainer:
             loss, w, state = self._update(x[:, piece], y[:, piece], piece_lengths, state)
             total += loss * w
             weight += w
-        return (total / weight if weight else 0.0), weight, state
+        if self.normalizer == "sequences":  # each piece was divided by their number: the pieces add up
+            return total / w, w, state
+        return _mean(total, weight, self.normalizer), weight, state
 
     def _update(self, x: Array, y: Array, lengths: NDArray[np.int64], state: Any) -> tuple[float, float, Any]:
         model = self.model
@@ -423,13 +449,27 @@ class _Trainer:
 
 def _weight(normalizer: str, lengths: NDArray[np.int64], per_step: bool) -> float:
     """By what a batch's loss was divided: the weight of its mean among other batches' means."""
-    if normalizer == "sum":
+    if normalizer not in MEANS:
         return 1.0
     if normalizer == "steps" and per_step:
         return float(lengths.sum())
     if normalizer == "both" and per_step:
         return float((lengths > 0).sum())
     return float(len(lengths))
+
+
+def _mean(total: float, weight: float, normalizer: str) -> float:
+    """The loss of all batches as one, from Σ loss · weight and Σ weight; sums add up."""
+    if normalizer not in MEANS:
+        return total
+    return total / weight if weight else 0.0
+
+
+def _loss(loss: str | Loss) -> Loss:
+    function = LOSSES.get(loss) if isinstance(loss, str) else loss
+    if function is None:
+        raise ValueError(f"loss: expected one of {', '.join(map(repr, LOSSES))} or a function, got {loss!r}")
+    return function
 
 
 def _check(

@@ -1,0 +1,203 @@
+"""The same bits for every run, thread count, batch composition, amount of padding, and split over time.
+
+Always compared bit by bit. Problems are large enough that several threads run: the core uses one for every 1e6
+flops, 2*G*H*(D+H+16) for each row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import rnnfast
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+CELLS = rnnfast.cells()
+DTYPES = [np.float32, np.float64]
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+both_directions = pytest.mark.parametrize("reverse", [False, True])
+dense_and_ids = pytest.mark.parametrize("ids", [False, True])
+random = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+sizes = st.sampled_from([1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 33, 40])
+
+
+@st.composite
+def options(draw: Any) -> dict[str, Any]:
+    """What make_problem takes, beside the sizes."""
+    flags = {name: draw(st.booleans()) for name in ("ids", "ragged", "bias", "state", "reverse")}
+    return {"dtype": draw(st.sampled_from(DTYPES)), "seed": draw(st.integers(0, 1000)), **flags}
+
+
+def same(assert_same_bits: Any, actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name in expected:
+        assert_same_bits(actual[name], expected[name], name)
+
+
+@every_cell
+@every_dtype
+@both_directions
+@dense_and_ids
+def test_threads(make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any, reverse: bool, ids: bool) -> None:
+    for ragged, N, T in ((False, 37, 20), (True, 37, 30), (True, 230, 5)):
+        p = make_problem(cell, N, T, 35, 70, dtype, ragged=ragged, reverse=reverse, ids=ids)
+        expected = p.run(num_threads=1)
+        same(assert_same_bits, p.run(num_threads=1), expected)
+        for n in (2, 3, 4):
+            same(assert_same_bits, p.run(num_threads=n), expected)
+
+
+@every_cell
+def test_the_global_number_of_threads(make_problem: Any, assert_same_bits: Any, cell: str) -> None:
+    p = make_problem(cell, 30, 40, 40, 40, np.float32, ragged=True)
+    before = rnnfast.get_num_threads()
+    try:
+        results = []
+        for n in (1, 2, 4):
+            rnnfast.set_num_threads(n)
+            results.append(p.run())
+    finally:
+        rnnfast.set_num_threads(before)
+    for other in results[1:]:
+        same(assert_same_bits, other, results[0])
+
+
+@random
+@given(cell=st.sampled_from(CELLS), N=sizes, T=st.integers(0, 12), D=sizes, H=sizes, options=options())
+def test_every_run(
+    make_problem: Any, assert_same_bits: Any, cell: str, N: int, T: int, D: int, H: int, options: Any
+) -> None:
+    p = make_problem(cell, N, T, D, H, **options)
+    expected = p.run()
+    for n in (None, 1, 2):
+        same(assert_same_bits, p.run(num_threads=n), expected)
+    with_tape, without = p.forward(), p.forward(keep_tape=False)
+    assert_same_bits(without.h, with_tape.h, "h")
+    for a, b in zip(without.state, with_tape.state, strict=True):
+        assert_same_bits(a, b, "state")
+
+
+def rows(p: Any, which: Any, T: int) -> Any:
+    """The problem of some of the sequences, padded to, or cut at, T steps."""
+
+    def steps(a: np.ndarray) -> np.ndarray:
+        padded = np.full((len(which), T, *a.shape[2:]), np.nan if a.dtype.kind == "f" else -9, a.dtype)
+        padded[:, : a.shape[1]] = a[which, :T]
+        return padded
+
+    states = {name: tuple(s[which] for s in getattr(p, name)) for name in ("state", "dstate")}
+    return p.replace(x=steps(p.x), dh=steps(p.dh), lengths=p.lengths[which], **states)
+
+
+@every_cell
+@every_dtype
+@both_directions
+@dense_and_ids
+def test_a_row_alone_and_in_any_batch(
+    make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any, reverse: bool, ids: bool
+) -> None:
+    rng = np.random.default_rng(3)
+    for N, T, D, H in ((14, 6, 5, 18), (110, 3, 17, 9), (27, 4, 40, 43)):
+        p = make_problem(cell, N, T, D, H, dtype, ragged=True, reverse=reverse, ids=ids)
+        whole = p.run()
+        batches = [[n] for n in rng.permutation(N)[:8]] + [rng.permutation(N)[:k] for k in (2, 3, 7, 13, N)]
+        for which in batches:
+            longest = int(p.lengths[which].max())
+            part = rows(p, which, int(rng.integers(longest, longest + 4))).run()
+            for name in whole:
+                if whole[name] is None or name in ("dWx", "dWh", "db"):
+                    continue
+                got, expected = part[name], whole[name][which]
+                if name in ("h", "dx"):
+                    assert not got[:, longest:].any(), name
+                    got, expected = got[:, :longest], expected[:, :longest]
+                assert_same_bits(np.ascontiguousarray(got), np.ascontiguousarray(expected), f"{name} of rows {which}")
+
+
+@every_cell
+@both_directions
+@dense_and_ids
+def test_weight_gradients_and_padding(
+    make_problem: Any, assert_same_bits: Any, cell: str, reverse: bool, ids: bool
+) -> None:
+    for dtype in DTYPES:
+        p = make_problem(cell, 40, 9, 11, 20, dtype, ragged=True, reverse=reverse, ids=ids)
+        expected = p.run()
+        for T in (10, 17, 300):
+            got = rows(p, np.arange(40), T).run()
+            for name in expected:
+                if name not in ("h", "dx"):
+                    assert_same_bits(got[name], expected[name], name)
+
+
+def in_pieces(p: Any, cuts: list[int]) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """h and the final state of calls that each carry on from the last."""
+    N, T = p.x.shape[:2]
+    lengths = np.full(N, T) if p.lengths is None else p.lengths
+    state, h = p.state, np.zeros((N, T, p.Wh.shape[0]), p.Wh.dtype)
+    pieces = list(zip([0, *cuts], [*cuts, T], strict=True))
+    for start, stop in reversed(pieces) if p.reverse else pieces:
+        part = p.replace(x=p.x[:, start:stop], state=state, lengths=np.clip(lengths - start, 0, stop - start))
+        h[:, start:stop], state, _ = part.forward()
+    return h, state
+
+
+@every_cell
+@every_dtype
+@both_directions
+@dense_and_ids
+def test_steps_one_by_one(
+    make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any, reverse: bool, ids: bool
+) -> None:
+    for ragged, (N, D, H) in ((False, (1, 5, 20)), (True, (6, 17, 9)), (True, (30, 33, 40))):
+        p = make_problem(cell, N, 13, D, H, dtype, ragged=ragged, reverse=reverse, ids=ids)
+        output = p.forward()
+        for cuts in (list(range(1, 13)), [4], [1, 2, 12], [0, 7, 7, 13]):
+            h, state = in_pieces(p, cuts)
+            assert_same_bits(h, output.h, f"h in pieces {cuts}")
+            for a, b in zip(state, output.state, strict=True):
+                assert_same_bits(a, b, f"state in pieces {cuts}")
+
+
+@random
+@given(
+    cell=st.sampled_from(CELLS),
+    N=sizes,
+    D=sizes,
+    H=sizes,
+    cuts=st.lists(st.integers(0, 20), max_size=4).map(sorted),
+    options=options(),
+)
+def test_splits_at_random_places(
+    make_problem: Any, assert_same_bits: Any, cell: str, N: int, D: int, H: int, cuts: list[int], options: Any
+) -> None:
+    p = make_problem(cell, N, 20, D, H, **options)
+    output = p.forward()
+    h, state = in_pieces(p, cuts)
+    assert_same_bits(h, output.h, "h")
+    for a, b in zip(state, output.state, strict=True):
+        assert_same_bits(a, b, "state")
+
+
+@every_cell
+@every_dtype
+@dense_and_ids
+def test_stream(make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any, ids: bool) -> None:
+    for N, D, H in ((1, 5, 20), (7, 33, 9), (300, 20, 40)):
+        p = make_problem(cell, N, 6, D, H, dtype, ids=ids)
+        output = p.forward()
+        stream = rnnfast.Stream(cell, p.Wx, p.Wh, p.b, batch_size=N)
+        stream.state = p.state
+        out = np.empty((N, H), dtype)
+        for t in range(6):
+            h = stream.step(p.x[:, t], out=out if t % 2 else None)
+            assert_same_bits(h, np.ascontiguousarray(output.h[:, t]), f"h at step {t}")
+        for a, b in zip(stream.state, output.state, strict=True):
+            assert_same_bits(a, b, "state")

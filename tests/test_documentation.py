@@ -1,0 +1,38 @@
+"""Every example runs: the docstrings of the installed package, and the Python blocks of README.md."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import rnnfast
+
+MODULES = ["rnnfast", *(f"rnnfast.{m.name}" for m in pkgutil.iter_modules(rnnfast.__path__))]
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if not m.endswith(("_core", "__main__"))])
+def test_docstring_examples(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+
+
+def test_readme_examples(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) >= 3
+    namespace = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), namespace)
+    assert "['good' 'bad']" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", rnnfast.__all__)
+def test_public_names_are_documented(name):
+    thing = getattr(rnnfast, name)
+    if callable(thing):
+        assert thing.__doc__, name
+        assert ">>>" in thing.__doc__ or name in {"Gradients", "Output", "Stream", "Tape", "ModelFileError"}, name
