@@ -13,9 +13,8 @@ import statistics
 import time
 
 import numpy as np
-from problems import Shape, machine, make_problem, peak
-
 import rnnfast
+from problems import Shape, machine, make_problem, peak
 
 SHAPES = [
     Shape("lstm", 50, 64, 256, 256),
@@ -78,7 +77,9 @@ def main() -> None:
     if not options.json:
         print(", ".join(f"{k}: {v}" for k, v in machine().items()))
         print(f"peak of one thread: {peak(1, 0.2) / 1e9:.0f} Gflop/s; shares of the peak of all threads in use")
-        print(f"{'T/N/D/H':28}{'threads':>8}{'forward':>10}{'with tape':>11}{'backward':>10}{'training':>10}{'error':>10}")
+        print(
+            f"{'T/N/D/H':28}{'threads':>8}{'forward':>10}{'with tape':>11}{'backward':>10}{'training':>10}{'error':>10}"
+        )
     for shape in SHAPES[: 1 if options.first else None]:
         error = check(shape)
         assert error < 1e-4, f"{shape}: gradients differ from float64 by {error}"

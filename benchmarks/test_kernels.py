@@ -8,9 +8,8 @@ import time
 
 import numpy as np
 import pytest
-from problems import Shape, make_problem
-
 import rnnfast
+from problems import Shape, make_problem
 
 SHAPES = [Shape(cell, 20, 16, 64, 64) for cell in rnnfast.cells()] + [Shape("lstm", 50, 64, 256, 256)]
 

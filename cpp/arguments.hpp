@@ -17,6 +17,27 @@ namespace {
 
 namespace py = pybind11;
 
+// ---- single values
+
+std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
+
+Index checked_integer(const py::object& value, const std::string& name, const std::string& expected) {
+    const auto index = PyBool_Check(value.ptr()) ? nullptr : PyNumber_Index(value.ptr());
+    if (!index) {
+        PyErr_Clear();
+        throw py::type_error(name + ": expected " + expected + ", got " + std::string(py::repr(value)));
+    }
+    const Py_ssize_t n = PyNumber_AsSsize_t(index, nullptr);  // clips to the range of Py_ssize_t
+    Py_DECREF(index);
+    return n;
+}
+
+bool checked_flag(const py::object& value, const std::string& name) {
+    if (PyBool_Check(value.ptr())) return value.ptr() == Py_True;
+    if (type_name(value) == "bool" || type_name(value) == "bool_") return PyObject_IsTrue(value.ptr()) == 1;  // NumPy's
+    throw py::type_error(name + ": expected True or False, got " + std::string(py::repr(value)));
+}
+
 // ---- arrays
 
 std::string tuple_text(const std::vector<std::string>& items) {
@@ -57,8 +78,6 @@ void expect_shape(const py::array& array, const std::string& name, const std::ve
 Dimension times(int blocks, const char* symbol, Index size) {
     return {blocks == 1 ? symbol : std::to_string(blocks) + "*" + symbol, blocks * size};
 }
-
-std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
 
 py::array as_array(const py::object& object, const std::string& name) {
     auto array = py::array::ensure(object);
@@ -208,6 +227,11 @@ struct WeightArrays {
         if (b) b = contiguous(*b);
     }
 
+    void copy() {
+        for (py::array* array : {&Wx, &Wh}) *array = array->attr("copy")();
+        if (b) b = b->attr("copy")();
+    }
+
     template <class T>
     Weights<T> view() const {
         return {{data_of<T>(Wx), stride_of<T>(Wx, 0), stride_of<T>(Wx, 1)},
@@ -239,16 +263,18 @@ class InputArray {
         ids_.reserve(static_cast<std::size_t>(schedule.rows) + 1);
         const auto ids = py::array_t<Index, py::array::forcecast>(array_);
         const auto id = ids.template unchecked<2>();
-        for (Index t = 0; schedule.rows > static_cast<Index>(ids_.size()); ++t)
-            for (Index i = 0; i < schedule.active[t]; ++i) {
-                const Index n = schedule.order[i], time = schedule.reverse ? schedule.length[i] - 1 - t : t;
-                if (id(n, time) < 0 || id(n, time) >= D) {
-                    const std::string value = py::str(array_[py::make_tuple(n, time)]);
-                    throw py::value_error("x[" + std::to_string(n) + ", " + std::to_string(time) + "] = " + value +
+        std::vector<Index> length(static_cast<std::size_t>(N()), 0);
+        for (Index i = 0; i < N(); ++i) length[schedule.order[i]] = schedule.length[i];
+        for (Index n = 0; n < N(); ++n)
+            for (Index t = 0; t < length[n]; ++t)
+                if (id(n, t) < 0 || id(n, t) >= D) {
+                    const std::string value = py::str(array_[py::make_tuple(n, t)]);
+                    throw py::value_error("x[" + std::to_string(n) + ", " + std::to_string(t) + "] = " + value +
                                           ": expected a token id in [0, D) = [0, " + std::to_string(D) + ")");
                 }
-                ids_.push_back(id(n, time));
-            }
+        for (Index t = 0; schedule.rows > static_cast<Index>(ids_.size()); ++t)
+            for (Index i = 0; i < schedule.active[t]; ++i)
+                ids_.push_back(id(schedule.order[i], schedule.reverse ? schedule.length[i] - 1 - t : t));
         ids_.push_back(0);  // so that data() is never null
     }
 

@@ -29,7 +29,10 @@ const KernelTable* kernels = nullptr;  // set once, at import
 std::atomic<int> default_threads{1};
 std::atomic<bool> forked_child{false};  // the parent's OpenMP team does not exist here, and waiting for it hangs
 
-const Cell& find_cell(const std::string& name) {
+const Cell& find_cell(const py::object& cell) {
+    if (!py::isinstance<py::str>(cell) || py::isinstance<py::bytes>(cell))
+        throw py::type_error("cell: expected a name, got " + type_name(cell));
+    const std::string name = py::str(cell);
     std::string names;
     for (int i = 0; i < kernels->cells; ++i) {
         if (name == kernels->cell[i].name) return kernels->cell[i];
@@ -39,12 +42,9 @@ const Cell& find_cell(const std::string& name) {
 }
 
 int positive_threads(const py::object& value) {
-    if (!PyIndex_Check(value.ptr()) || PyBool_Check(value.ptr()))
-        throw py::type_error("num_threads: expected a positive integer, got " + std::string(py::repr(value)));
-    const Py_ssize_t n = PyNumber_AsSsize_t(value.ptr(), nullptr);  // clips to the range of Py_ssize_t
-    if (n == -1 && PyErr_Occurred()) throw py::error_already_set();
+    const Index n = checked_integer(value, "num_threads", "a positive integer");
     if (n < 1) throw py::value_error("num_threads: expected a positive integer, got " + std::string(py::str(value)));
-    constexpr Py_ssize_t most = 1024;
+    constexpr Index most = 1024;
     return static_cast<int>(std::min(n, most));
 }
 
@@ -79,10 +79,14 @@ Buffer numbers(double count) {
 }
 
 template <class T>
-py::array_t<T> new_array(std::initializer_list<Index> shape) {
+py::array_t<T> new_array(const char* name, std::initializer_list<Index> shape) {
     double bytes = sizeof(T);
     for (const Index size : shape) bytes *= static_cast<double>(size);
-    if (bytes > 0x1p62) throw std::bad_alloc();
+    if (bytes > 0x1p46) {  // more than any processor addresses
+        py::set_error(PyExc_MemoryError,
+                      (std::string(name) + ": its " + std::to_string(bytes / 0x1p30) + " GiB are too many").c_str());
+        throw py::error_already_set();
+    }
     return py::array_t<T>(std::vector<py::ssize_t>(shape));
 }
 
@@ -127,11 +131,12 @@ py::tuple states_tuple(const std::vector<py::array_t<T>>& states) {
     return result;
 }
 
-py::tuple forward(const std::string& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
-                  const py::object& b, const py::object& state, const py::object& lengths_, bool reverse,
-                  bool keep_tape, const py::object& num_threads) {
+py::tuple forward(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
+                  const py::object& b, const py::object& state, const py::object& lengths_, const py::object& reverse,
+                  const py::object& keep_tape, const py::object& num_threads) {
     const Cell& cell = find_cell(cell_name);
     const int threads = threads_of(num_threads);
+    const bool backwards = checked_flag(reverse, "reverse"), with_tape = checked_flag(keep_tape, "keep_tape");
     FloatingArrays floating;
     InputArray x(x_, floating);
     WeightArrays weights(cell, Wx, Wh, b, x.D(), floating);
@@ -144,7 +149,7 @@ py::tuple forward(const std::string& cell_name, const py::object& x_, const py::
         steps = 0;
         for (const Index length : *lengths) steps = std::max(steps, length);
     }
-    OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, reverse);
+    OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, backwards);
     schedule.share(threads, flops_per_row(cell, x.is_ids() ? 0 : shape.D, shape.H));
     if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
 
@@ -152,13 +157,13 @@ py::tuple forward(const std::string& cell_name, const py::object& x_, const py::
         using T = decltype(zero);
         const Kernel<T>& kernel = kernel_of<T>(cell);
         const Sizes sizes = kernel.sizes(shape, schedule.view(), x.is_ids());
-        auto h = new_array<T>({shape.N, shape.T, shape.H});
+        auto h = new_array<T>("h", {shape.N, shape.T, shape.H});
         std::vector<py::array_t<T>> final_states;
-        for (int k = 0; k < cell.states; ++k) final_states.push_back(new_array<T>({shape.N, shape.H}));
+        for (int k = 0; k < cell.states; ++k) final_states.push_back(new_array<T>("state", {shape.N, shape.H}));
         Buffer packed = numbers<T>(static_cast<double>(sizes.forward_weights));
         Buffer scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * schedule.view().threads);
         std::unique_ptr<Tape> tape;
-        if (keep_tape) {
+        if (with_tape) {
             tape =
                 std::make_unique<Tape>(cell, is_double, shape, std::move(x), std::move(weights), std::move(schedule));
             tape->gates = numbers<T>(static_cast<double>(sizes.gates));
@@ -205,12 +210,12 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         const int G = tape.cell.weight_blocks;
         const bool ids = tape.x.is_ids();
         std::optional<py::array_t<T>> dx, db;
-        if (!ids) dx = new_array<T>({shape.N, shape.T, shape.D});
-        auto dWx = new_array<T>({shape.D, G * shape.H});
-        auto dWh = new_array<T>({shape.H, G * shape.H});
-        if (tape.weights.b) db = new_array<T>({tape.cell.bias_blocks * shape.H});
+        if (!ids) dx = new_array<T>("dx", {shape.N, shape.T, shape.D});
+        auto dWx = new_array<T>("dWx", {shape.D, G * shape.H});
+        auto dWh = new_array<T>("dWh", {shape.H, G * shape.H});
+        if (tape.weights.b) db = new_array<T>("db", {tape.cell.bias_blocks * shape.H});
         std::vector<py::array_t<T>> dinitial;
-        for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>({shape.N, shape.H}));
+        for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>("dstate", {shape.N, shape.H}));
         if (tape.used.exchange(true))
             throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
         tape.schedule.share(threads, 2 * flops_per_row(tape.cell, ids ? 0 : shape.D, shape.H));
@@ -257,31 +262,27 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
 
 class Stream {
   public:
-    Stream(const std::string& cell_name, const py::object& Wx, const py::object& Wh, const py::object& b,
-           Index batch_size)
+    Stream(const py::object& cell_name, const py::object& Wx, const py::object& Wh, const py::object& b,
+           const py::object& batch_size)
         : cell_(find_cell(cell_name)),
           weights_(cell_, Wx, Wh, b, -1, floating_),
-          N_(batch_size),
-          ones_(static_cast<std::size_t>(std::max<Index>(N_, 0)), 1),
-          schedule_(check_batch(N_), 1, ones_.data(), false) {
+          N_(check_batch(batch_size, weights_.H)),
+          schedule_(N_, 1, nullptr, false) {
+        weights_.copy();  // later changes of the caller's do not reach the stream
         schedule_.share(threads_of(py::none()), flops_per_row(cell_, weights_.D, weights_.H));
         zero_ = with_type(floating_.is_double(), [&](auto zero) -> py::object {
             using T = decltype(zero);
-            auto array = new_array<T>({N_, weights_.H});
+            auto array = new_array<T>("state", {N_, weights_.H});
             std::fill_n(array.mutable_data(), array.size(), T(0));
             return array;
         });
         reset();
     }
 
-    void reset() {
-        for (int k = 0; k < cell_.states; ++k) {
-            states_[k] = zero_.attr("copy")();
-            next_[k] = zero_.attr("copy")();
-        }
-    }
+    void reset() { set_state(py::none()); }
 
-    py::tuple state() const {
+    py::tuple state() {
+        const Busy busy(busy_);
         py::tuple result(cell_.states);
         for (int k = 0; k < cell_.states; ++k) result[k] = states_[k].attr("copy")();
         return result;
@@ -292,15 +293,15 @@ class Stream {
         floating.add(zero_, "weights");
         const auto items = check_states(state, "state", cell_, N_, weights_.H, floating);
         floating.is_double();
-        for (int k = 0; k < cell_.states; ++k) states_[k] = (items[k] ? items[k] : zero_).attr("copy")();
+        const Busy busy(busy_);
+        for (int k = 0; k < cell_.states; ++k) {
+            states_[k] = (items[k] ? items[k] : zero_).attr("copy")();
+            next_[k] = zero_.attr("copy")();
+        }
     }
 
     py::object step(const py::object& x, const py::object& out) {
-        if (busy_.exchange(true)) throw std::runtime_error("Stream: step was called from two threads at once");
-        struct Done {
-            std::atomic<bool>& busy;
-            ~Done() { busy = false; }
-        } done{busy_};
+        const Busy busy(busy_);
         return with_type(floating_.is_double(), [&](auto zero) { return step_of<decltype(zero)>(x, out); });
     }
 
@@ -312,8 +313,19 @@ class Stream {
     }
 
   private:
-    static Index check_batch(Index N) {
-        if (N < 0) throw py::value_error("batch_size: expected 0 or more, got " + std::to_string(N));
+    // One call at a time: a step may have released the GIL.
+    struct Busy {
+        std::atomic<bool>& flag;
+        explicit Busy(std::atomic<bool>& flag) : flag(flag) {
+            if (flag.exchange(true)) throw std::runtime_error("Stream: expected one thread at a time, got two at once");
+        }
+        ~Busy() { flag = false; }
+    };
+
+    static Index check_batch(const py::object& batch_size, Index H) {
+        const Index N = checked_integer(batch_size, "batch_size", "an integer of 0 or more");
+        if (N < 0) throw py::value_error("batch_size: expected an integer of 0 or more, got " + std::to_string(N));
+        new_array<double>("batch_size", {N, std::max<Index>(H, 1)});
         return N;
     }
 
@@ -334,10 +346,10 @@ class Stream {
         py::array numbers_of_x;
         if (ids) {
             expect_shape(array, "x_t", {{"N", N_}});
-            const auto id = py::array_t<Index, py::array::forcecast>(array);
+            const auto id = py::array_t<Index, py::array::c_style | py::array::forcecast>(array);
             ids_.assign(static_cast<std::size_t>(N_) + 1, 0);
             for (Index n = 0; n < N_; ++n) {
-                ids_[n] = id.data()[n * (N_ > 1 ? id.strides(0) / static_cast<Index>(sizeof(Index)) : 0)];
+                ids_[n] = id.data()[n];
                 if (ids_[n] < 0 || ids_[n] >= weights_.D)
                     throw py::value_error("x_t[" + std::to_string(n) +
                                           "] = " + std::string(py::str(array[py::int_(n)])) +
@@ -354,7 +366,7 @@ class Stream {
         }
         py::array h;
         if (out.is_none()) {
-            h = new_array<T>({N_, weights_.H});
+            h = new_array<T>("h", {N_, weights_.H});
         } else {
             h = as_array(out, "out");
             expect_type<T>(h, "out", "");
@@ -402,7 +414,7 @@ class Stream {
     FloatingArrays floating_;
     WeightArrays weights_;
     Index N_;
-    std::vector<Index> ones_, ids_;
+    std::vector<Index> ids_;
     OwnedSchedule schedule_;
     py::object zero_;
     py::array states_[max_states], next_[max_states];
@@ -506,8 +518,9 @@ PYBIND11_MODULE(_core, m) {
     m.def("forward", &forward);
     m.def("backward", &backward);
     py::class_<Stream>(m, "Stream", stream_doc)
-        .def(py::init<const std::string&, const py::object&, const py::object&, const py::object&, Index>(),
-             py::arg("cell"), py::arg("Wx"), py::arg("Wh"), py::arg("b") = py::none(), py::arg("batch_size") = 1)
+        .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, const py::object&>(),
+             py::arg("cell"), py::arg("Wx"), py::arg("Wh"), py::arg("b") = py::none(),
+             py::arg("batch_size") = py::int_(1))
         .def("step", &Stream::step, py::arg("x_t"), py::arg("out") = py::none())
         .def("reset", &Stream::reset)
         .def_property("state", &Stream::state, &Stream::set_state)
@@ -517,7 +530,7 @@ PYBIND11_MODULE(_core, m) {
         for (int i = 0; i < kernels->cells; ++i) names.append(kernels->cell[i].name);
         return names;
     });
-    m.def("cell_blocks", [](const std::string& name) {
+    m.def("cell_blocks", [](const py::object& name) {
         const Cell& cell = find_cell(name);
         return py::make_tuple(cell.weight_blocks, cell.bias_blocks, cell.states);
     });

@@ -51,9 +51,13 @@ class ForwardSlab {
         for (Index first = 0, last; first < steps; first = last) {
             Index rows = active(first);
             for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
-            input_gates(first, last, rows);
+            if (!call.x.ids) gather_inputs(first, last);
+            const bool together = last - first > 1;  // many rows per step: block by block, while its gates are in L1
+            if (together)
+                for (Index block = 0; block < hidden.count(); ++block)
+                    input_gates(first, last, rows, block, gates + block * Cell::pre * gate_stride);
             Index row = 0;
-            for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W);
+            for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W, together);
         }
         for (Index s = begin; s < end; ++s) {
             T* past_end = call.h + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.H;
@@ -89,47 +93,50 @@ class ForwardSlab {
                 }
     }
 
-    // gates = b + x Wx for the steps first..last-1, `rows` rows in all
-    void input_gates(Index first, Index last, Index rows) {
+    // Rows of x of the steps first..last-1.
+    void gather_inputs(Index first, Index last) {
         Index row = 0;
         for (Index t = first; t < last; ++t)
-            for (Index i = 0; i < active(t); ++i, ++row) {
-                if (call.x.ids)
-                    embed(call.x.ids[schedule.offset[t] + begin + i], row);
-                else
-                    pack_input(call.x, inputs, schedule.order[begin + i], time_of(schedule, begin + i, t), xs,
-                               gate_stride, row);
-            }
+            for (Index i = 0; i < active(t); ++i, ++row)
+                pack_input(call.x, inputs, schedule.order[begin + i], time_of(schedule, begin + i, t), xs, gate_stride,
+                           row);
+    }
+
+    // out = b + x Wx [pre, rows, W]: one block, the steps first..last-1, `rows` rows in all
+    void input_gates(Index first, Index last, Index rows, Index block, T* out_panels) {
+        const ConstPanels<T> bias{weights.b(block, 0), W, 0};
+        const Panels<T> out{out_panels, gate_stride};
         const Reduction k{inputs.count(), gate_stride, 1, 0, inputs.last()};
-        for (Index block = 0; block < hidden.count(); ++block) {
-            const ConstPanels<T> bias{weights.b(block, 0), W, 0};
-            const Panels<T> out{gates + block * Cell::pre * gate_stride, gate_stride};
-            if (!call.x.ids)
-                product(rows, Index(Cell::input), hidden.registers(block), k, xs, weights.Wx(block, 0), bias, out);
-            for (int p = Cell::input; p < Cell::pre; ++p)
-                for (Index i = 0; i < rows; ++i) __builtin_memcpy(out.at(i, 2 * p), bias.at(0, 2 * p), sizeof(T) * W);
+        if (!call.x.ids) {
+            product(rows, Index(Cell::input), hidden.registers(block), k, xs, weights.Wx(block, 0), bias, out);
+        } else {
+            Index row = 0;
+            for (Index t = first; t < last; ++t)
+                for (Index i = 0; i < active(t); ++i, ++row)
+                    embed(call.x.ids[schedule.offset[t] + begin + i], block, out_panels + row * W);
         }
+        for (int p = Cell::input; p < Cell::pre; ++p)
+            for (Index i = 0; i < rows; ++i) __builtin_memcpy(out.at(i, 2 * p), bias.at(0, 2 * p), sizeof(T) * W);
     }
 
     // One row of b + Wx[id]: the product with a one-hot row, without the product.
-    void embed(Index id, Index row) {
+    void embed(Index id, Index block, T* out) {
         const Matrix<T>& Wx = call.weights.Wx;
-        for (Index block = 0; block < hidden.count(); ++block)
-            for (int p = 0; p < Cell::input; ++p) {
-                const T* from = Wx.data + id * Wx.row_stride +
-                                (Gates<Cell>::weight_block(p) * hidden.n + block * W) * Wx.column_stride;
-                const T* b = weights.b(block, p);
-                T* to = gates + (block * Cell::pre + p) * gate_stride + row * W;
-                if (Wx.column_stride == 1 && hidden.units(block) == W)
-                    (Wide::load(b) + Wide::load(from)).store(to);
-                else
-                    for (Index i = 0; i < W; ++i)
-                        to[i] = i < hidden.units(block) ? b[i] + from[i * Wx.column_stride] : T(0);
-            }
+        for (int p = 0; p < Cell::input; ++p, out += gate_stride) {
+            const T* from =
+                Wx.data + id * Wx.row_stride + (Gates<Cell>::weight_block(p) * hidden.n + block * W) * Wx.column_stride;
+            const T* b = weights.b(block, p);
+            if (Wx.column_stride == 1 && hidden.units(block) == W)
+                (Wide::load(b) + Wide::load(from)).store(out);
+            else
+                for (Index i = 0; i < W; ++i)
+                    out[i] = i < hidden.units(block) ? b[i] + from[i * Wx.column_stride] : T(0);
+        }
     }
 
-    // gates of step t [blocks * pre, active(t), W]: pre-activations of the input in
-    void step(Index t, T* gates_t) {
+    // gates_t [blocks * pre, active(t), W]: with_input, what x contributes is there; else one block's space is used
+    // for all, one after the other
+    void step(Index t, T* gates_t, bool with_input) {
         const Index rows = active(t);
         const Reduction k{hidden.count(), state_stride, 1, 0, hidden.last()};
         constexpr Index first = Gates<Cell>::recurrent_first;
@@ -138,10 +145,14 @@ class ForwardSlab {
             if (rows <= tile_rows / 2 && hidden.registers(block) == 2)
                 while (next < hidden.count() && next < block + blocks_at_once<Cell> && hidden.registers(next) == 2)
                     ++next;
-            const Panels<T> out{gates_t + (block * Cell::pre + first) * gate_stride, gate_stride};
+            T* const panels = gates_t + (with_input ? block * Cell::pre * gate_stride : 0);
+            const auto panels_of = [&](Index b) { return panels + (b - block) * Cell::pre * gate_stride; };
+            if (!with_input)
+                for (Index b = block; b < next; ++b) input_gates(t, t + 1, rows, b, panels_of(b));
+            const Panels<T> out{panels + first * gate_stride, gate_stride};
             product(rows, (next - block) * Cell::recurrent, hidden.registers(block), k, h, weights.Wh(block, 0),
                     ConstPanels<T>{out.data, gate_stride}, out);
-            for (Index b = block; b < next; ++b) pointwise(t, b, gates_t + b * Cell::pre * gate_stride);
+            for (Index b = block; b < next; ++b) pointwise(t, b, panels_of(b));
         }
         T* swapped = h;
         h = h_next;

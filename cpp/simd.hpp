@@ -190,10 +190,10 @@ inline Vec<T, R> polynomial(const T* coefficient, const Vec<T, R>* power) {
     }
 }
 
-// exp(x) = scale² (1 + p) for -sigmoid_limit <= x <= 0; two scales, because scale² may be denormal.
+// exp(x) = (1 + r + r2 q) 2^(2 j), j being what rounding `shifted` to an integer left in its low bits.
 template <class V>
 struct ExpParts {
-    V p, scale;
+    V r, r2, q, shifted;
 };
 
 template <class T, int R>
@@ -206,23 +206,40 @@ inline ExpParts<Vec<T, R>> exp_parts(Vec<T, R> x) {
     const V j = shifted - V(N::magic);  // x = 2 j ln 2 + r with |r| <= ln 2
     const V r = fma(j, V(-N::two_ln2_low), fma(j, V(-N::two_ln2_high), x));
     const V r2 = r * r, r4 = r2 * r2, power[] = {r, r2, r4, r4 * r4};
-    const V p = fma(r2, polynomial<0, terms>(N::expm1, power), r);
-    return {p, V::map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; })};
+    return {r, r2, polynomial<0, terms>(N::expm1, power), shifted};
 }
 
-// max(x, limit) that keeps NaN
+// 2^j and 2^-j
+template <class T, int R>
+inline Vec<T, R> power_of_two(Vec<T, R> shifted) {
+    using N = Native<T>;
+    return shifted.map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; });
+}
+template <class T, int R>
+inline Vec<T, R> inverse_power_of_two(Vec<T, R> shifted) {
+    using N = Native<T>;
+    return shifted.map_bits([&](int i) { return (N::exponent_bias - shifted.bits(i)) << N::mantissa_bits; });
+}
+
+// max(limit, x) and min(limit, x) that keep NaN
 template <class V>
 inline V at_least(V limit, V x) {
     return where_less(x, limit, limit, x);
 }
+template <class V>
+inline V at_most(V limit, V x) {
+    return where_less(limit, x, limit, x);
+}
 
-// 1 / (1 + e) for x >= 0 and e / (1 + e) for x < 0, with e = exp(-|x|)
+// 1 / (1 + exp(-x)) as 2^-j / (2^-j + s 2^j) with exp(-x) = s 2^(2 j), which neither overflows nor loses the denormals
 template <class T, int R>
 inline Vec<T, R> sigmoid(Vec<T, R> x) {
     using V = Vec<T, R>;
-    const auto [p, scale] = exp_parts(at_least(V(-Native<T>::sigmoid_limit), -abs(x)));
-    const V e = fma(scale, p, scale) * scale;
-    return where_less(x, V(T(0)), e, V(T(1))) / (V(T(1)) + e);
+    const V limit(Native<T>::sigmoid_limit), one(T(1));
+    const auto [r, r2, q, shifted] = exp_parts(-at_least(-limit, at_most(limit, x)));
+    const V sum = one + r, lost = (one - sum) + r;  // sum + lost = 1 + r without rounding
+    const V s = sum + fma(r2, q, lost), u = inverse_power_of_two(shifted);
+    return u / (u + s * power_of_two(shifted));
 }
 
 // sign(x) (-y) / (2 + y) with y = expm1(-2 |x|)
@@ -230,9 +247,9 @@ template <class T, int R>
 inline Vec<T, R> tanh(Vec<T, R> x) {
     using V = Vec<T, R>;
     const V a = abs(x);
-    const auto [p, scale] = exp_parts(at_least(V(-Native<T>::tanh_limit), -(a + a)));
-    const V scale2 = scale * scale;
-    const V y = fma(p, scale2, scale2 - V(T(1)));
+    const auto [r, r2, q, shifted] = exp_parts(at_least(V(-Native<T>::tanh_limit), -(a + a)));
+    const V scale = power_of_two(shifted), scale2 = scale * scale;
+    const V y = fma(fma(r2, q, r), scale2, scale2 - V(T(1)));
     return copysign(y / (V(T(2)) + y), x);
 }
 

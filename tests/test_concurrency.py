@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -121,6 +120,24 @@ def test_streams_of_several_threads(make_problem: Any, assert_same_bits: Any) ->
         list(pool.map(work, range(16)))
 
 
+def test_one_of_two_threads_gets_a_tape(make_problem: Any, assert_same_bits: Any) -> None:
+    p = make_problem("lstm", 30, 10, 40, 64)
+    expected = p.run()["dx"]
+
+    def work(tape: Any) -> Any:
+        try:
+            return rnnfast.backward(tape, p.dh, p.dstate).x
+        except RuntimeError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            first, second = pool.map(work, [p.forward().tape] * 2)
+            refused, dx = (first, second) if isinstance(first, str) else (second, first)
+            assert refused == "tape: expected one that is unused, got one that a backward pass has used"
+            assert_same_bits(dx, expected)
+
+
 def test_a_stream_changed_during_a_step() -> None:
     """Another thread's reset, state or repr may be refused or wait, but must not free what the step works on."""
     run_script("""
@@ -157,34 +174,32 @@ def test_a_stream_changed_during_a_step() -> None:
 
 def test_the_lock_of_the_interpreter_is_released(make_problem: Any) -> None:
     p = make_problem("lstm", 64, 60, 128, 256)
-    p.run(num_threads=1)
-    seconds = []
-
-    def work() -> None:
-        start = time.perf_counter()
-        p.run(num_threads=1)
-        seconds.append(time.perf_counter() - start)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    longest, last = 0.0, time.perf_counter()
-    while thread.is_alive():
-        time.sleep(0.001)
-        now = time.perf_counter()
-        longest, last = max(longest, now - last), now
-    thread.join()
-    assert longest < seconds[0] / 3, f"this thread stood still for {longest:.3f} s of a call of {seconds[0]:.3f} s"
+    output = p.forward(num_threads=1)
+    for call in (lambda: p.forward(num_threads=1), lambda: rnnfast.backward(output.tape, p.dh, num_threads=1)):
+        with ThreadPoolExecutor(1) as pool:
+            start = last = time.perf_counter()
+            future, longest = pool.submit(call), 0.0
+            while not future.done():
+                time.sleep(0.001)
+                now = time.perf_counter()
+                longest, last = max(longest, now - last), now
+        assert longest < (last - start) / 3, f"this thread stood still for {longest:.3f} of {last - start:.3f} s"
 
 
 @linux
-def test_several_threads_run() -> None:
+@pytest.mark.parametrize("threads", [(3, 1), (1, 3)])
+def test_several_threads_run(threads: tuple[int, int]) -> None:
     """Without this, the tests of threads could all run on one."""
-    run_script("""
-        assert len(os.listdir("/proc/self/task")) == 1
+    run_script(f"""
+        def tasks():
+            return len(os.listdir("/proc/self/task"))
+
         bits(num_threads=1)
-        assert len(os.listdir("/proc/self/task")) == 1
-        bits(num_threads=3)
-        assert len(os.listdir("/proc/self/task")) == 3
+        assert tasks() == 1
+        h, _, tape = rnnfast.forward("lstm", x, Wx, Wh, num_threads={threads[0]})
+        assert tasks() == {threads[0]}
+        rnnfast.backward(tape, h, num_threads={threads[1]})
+        assert tasks() == 3
     """)
 
 

@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 import rnnfast
 
 MODULES = ["rnnfast", *(f"rnnfast.{m.name}" for m in pkgutil.iter_modules(rnnfast.__path__))]

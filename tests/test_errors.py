@@ -15,7 +15,7 @@ from rnnfast import _core, reference
 
 N, T, D, H = 2, 5, 3, 8
 IDS = np.array([[0, 1, 2, 1, 0], [1, 1, 1, 1, 1]])
-NAMES = "rnn_tanh, rnn_relu, rnn_sigmoid, lstm, gru"
+NAMES = ", ".join(reference.cells())
 
 
 @pytest.fixture(params=[rnnfast, reference], ids=["core", "reference"])

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 
 
 def run(*arguments: str, isa: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"RNNFAST_ISA": isa, "PYTHONWARNINGS": ""}
+    environment = os.environ | {"RNNFAST_ISA": isa, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
 

@@ -187,7 +187,7 @@ CONSTRUCTOR: list[tuple[dict[str, Any], type[Exception], str]] = [
         TypeError,
         "expected one dtype for all floating arrays, got Wx: float64, Wh: float32, b: float64",
     ),
-    ({"batch_size": -1}, ValueError, "batch_size: expected 0 or more, got -1"),
+    ({"batch_size": -1}, ValueError, "batch_size: expected an integer of 0 or more, got -1"),
 ]
 
 
@@ -292,5 +292,5 @@ def test_one_thread_at_a_time(make_problem: Any) -> None:
     for thread in threads:
         thread.join()
     if rnnfast.get_num_threads() > 1:  # steps of one thread keep the interpreter's lock
-        assert set(refused) == {"Stream: step was called from two threads at once"}
+        assert set(refused) == {"Stream: expected one thread at a time, got two at once"}
     stream.step(p.x[:, 0])

@@ -25,7 +25,7 @@ from .layers import GRU, LSTM, RNN, Dense, Embedding, Network
 from .losses import softmax, softmax_cross_entropy, squared_error
 from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
 from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
-from .training import Callback, History, evaluate, fit
+from .training import Callback, History, Sequences, evaluate, fit
 
 __all__ = [
     "GRU",
@@ -43,6 +43,7 @@ __all__ = [
     "Network",
     "Output",
     "SequenceClassifier",
+    "Sequences",
     "Stream",
     "Tape",
     "Vocabulary",

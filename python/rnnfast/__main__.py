@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -86,6 +87,13 @@ def train(options: argparse.Namespace) -> None:
         raise CommandError(
             f"{options.data}: {len(texts)} examples are too few to hold out a tenth ({error})"
         ) from error
+    learnt = {labels[i] for i in train_rows}
+    for row in valid_rows:
+        if labels[row] not in learnt:
+            raise CommandError(
+                f"{options.data}: expected enough examples of each label to train on and to hold out, got "
+                f"{labels.count(labels[row])} of {labels[row]!r}; add some, leave it out, or try another --split-seed"
+            )
 
     def part(rows: np.ndarray[Any, Any]) -> tuple[list[str], list[str]]:
         return [texts[i] for i in rows], [labels[i] for i in rows]
@@ -135,7 +143,8 @@ def train(options: argparse.Namespace) -> None:
         }
         print(json.dumps(result))
         return
-    print(f"stopped: {history.stop_reason}; weights of pass {history.best_epoch + 1}; {seconds:.1f} s of training")
+    kept = f"pass {history.best_epoch + 1}" if history["loss"] else "an unfinished first pass"
+    print(f"stopped: {history.stop_reason}; weights of {kept}; {seconds:.1f} s of training")
     print(f"held-out accuracy {accuracy:.1%} (always '{majority}': {baseline:.1%})")
     print(f"saved to {path}")
 
@@ -166,12 +175,13 @@ def info(options: argparse.Namespace) -> None:
         for dataset in datasets.available().values():
             print(f"  {dataset.name}: {dataset.description} ({dataset.size:,} examples, {dataset.licence})")
         return
-    arrays, settings = read_model(options.model, SequenceClassifier.__name__)
-    print(f"{options.model}: {SequenceClassifier.__name__}, {sum(a.size for a in arrays.values()):,} parameters")
-    print(f"classes: {', '.join(map(str, settings['classes']))}")
-    for name, value in settings["params"].items():
-        print(f"  {name} = {value!r}")
-    for name, array in arrays.items():
+    model = SequenceClassifier.load(options.model)
+    print(f"{options.model}: {SequenceClassifier.__name__}, {model.network_.vector.size:,} parameters")
+    print(f"classes: {', '.join(map(str, model.classes_))}")
+    for name, value in model.get_params().items():
+        if name != "callbacks":
+            print(f"  {name} = {value!r}")
+    for name, array in model.network_.named_parameters().items():
         print(f"  {name:30} {array.shape} {array.dtype}")
 
 
@@ -198,6 +208,8 @@ def _check_destination(path: Path) -> None:
         raise CommandError(f"--save {path}: expected a path in a folder that exists, {path.parent} does not")
     if path.is_dir():
         raise CommandError(f"--save {path}: expected a file, this is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise CommandError(f"--save {path}: expected a folder that can be written to, {path.parent} cannot")
     if path.exists():
         try:
             read_model(path, SequenceClassifier.__name__)
@@ -220,6 +232,12 @@ def _positive(kind: type) -> Any:
     return parse
 
 
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, got {text}")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnnfast", description="Recurrent neural networks on a CPU.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -235,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--hidden-size", type=_positive(int), default=64, help="units of each layer and direction")
     p.add_argument("--num-layers", type=_positive(int), default=1, help="recurrent layers on top of each other")
     p.add_argument("--one-direction", action="store_true", help="read sentences forward only")
-    p.add_argument("--embedding-size", type=int, default=64, help="numbers for each word; 0 is one-hot words")
+    p.add_argument("--embedding-size", type=_whole, default=64, help="numbers for each word; 0 is one-hot words")
     p.add_argument("--dropout", type=float, default=0.5, help="part of the activations dropped in training")
     p.add_argument("--batch-size", type=_positive(int), default=32, help="sentences for each step of the optimiser")
     p.add_argument("--learning-rate", type=_positive(float), default=2e-3, help="step size of Adam")
@@ -244,8 +262,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--patience", type=_positive(int), help="stop after this many passes without a better validation")
     p.add_argument("--clip-norm", type=_positive(float), help="scale gradients to at most this norm")
     p.add_argument("--min-count", type=_positive(int), default=2, help="rarer words are <unk>")
-    p.add_argument("--seed", type=int, default=0, help="of weights, dropout and the order of batches")
-    p.add_argument("--split-seed", type=int, default=0, help="of the cut into training, validation and held-out parts")
+    p.add_argument("--seed", type=_whole, default=0, help="of weights, dropout and the order of batches")
+    p.add_argument("--split-seed", type=_whole, default=0, help="of the cut into training, validation, held-out parts")
     p.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="numbers to compute with")
     p.add_argument("--threads", type=_positive(int), help="OpenMP threads; None is one for each processor")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
@@ -266,7 +284,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; 0, or 2 after a sentence on standard error."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if options.command == "predict" and not any(text.startswith("-") for text in rest):
+        options.text += rest  # argparse leaves over the sentences that stand behind an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.quiet = getattr(options, "quiet", False) or (options.command == "train" and options.json)
     try:
         options.run(options)
@@ -276,6 +299,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rnnfast: interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"rnnfast: not enough memory ({error})", file=sys.stderr)
+        return 2
     except (CommandError, ModelFileError, datasets.DatasetError, OSError, ValueError, FloatingPointError) as error:
         print(f"rnnfast: {error}", file=sys.stderr)
         return 2

@@ -48,7 +48,7 @@ class _Estimator:
 
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
-        changed = {k: v for k, v in self.get_params().items() if v is not defaults[k].default}
+        changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
 
 
@@ -69,25 +69,30 @@ class Encoder:
             vocabulary = Vocabulary.build(_tokens(X, kind), min_count=min_count)
             return cls(kind, vocabulary, len(vocabulary))
         if kind == "ids":
-            return cls(kind, None, 2 + max(int(np.max(s, initial=-1)) for s in X))  # the last one: unknown
-        return cls(kind, None, _features(X[0], "X[0]").shape[1])
+            return cls(kind, None, 2 + max(int(max(s, default=-1)) for s in X))  # the last one: unknown
+        first = next((i for i, s in enumerate(X) if len(s)), 0)
+        return cls(kind, None, _features(X[first], f"X[{first}]").shape[1])
 
     def __call__(self, X: Any, dtype: np.dtype[Any]) -> list[Array]:
         """One array for each sequence: (T_i,) ids or (T_i, D) features."""
         kind = _kind_of(X)
+        for i, sequence in enumerate(X):
+            if len(sequence) == 0:
+                raise ValueError(f"X[{i}]: expected at least one step, got an empty sequence ({sequence!r})")
         if kind != self.kind and {kind, self.kind} != {"text", "tokens"}:
             raise ValueError(f"X: expected {self.kind} as in fit, got {kind}")
         if kind in ("text", "tokens"):
             assert self.vocabulary is not None
             encoded: list[Array] = [self.vocabulary.encode(tokens) for tokens in _tokens(X, kind)]
         elif kind == "ids":
-            encoded = [np.asarray(s, np.int64) for s in X]
+            encoded = [np.array(s, np.int64) for s in X]
             for i, ids in enumerate(encoded):
                 if ids.size and ids.min() < 0:
                     raise ValueError(f"X[{i}]: expected token ids of 0 or more, got {ids.min()}")
                 ids[ids >= self.size] = self.size - 1
         else:
-            encoded = [_features(s, f"X[{i}]").astype(dtype) for i, s in enumerate(X)]
+            with np.errstate(over="ignore"):  # too large for dtype: an infinity, and an error below
+                encoded = [_features(s, f"X[{i}]").astype(dtype) for i, s in enumerate(X)]
             for i, array in enumerate(encoded):
                 if array.shape[1] != self.size:
                     raise ValueError(f"X[{i}]: expected (T, D) = (T, {self.size}) as in fit, got {array.shape}")
@@ -96,7 +101,7 @@ class Encoder:
                     raise ValueError(f"X[{i}][{t}, {d}] = {array[t, d]}: expected a finite number")
         for i, sequence in enumerate(encoded):
             if len(sequence) == 0:
-                raise ValueError(f"X[{i}]: expected at least one step, got an empty sequence ({X[i]!r})")
+                raise ValueError(f"X[{i}]: expected at least one word, got none in {X[i]!r}")
         return encoded
 
 
@@ -122,7 +127,7 @@ class SequenceClassifier(_Estimator):
     tol, target_loss, patience :
         See :func:`rnnfast.fit`.
     validation_fraction : float
-        Part of the training data that is held out to choose the best pass; 0 is none.
+        Part of the training data that is held out to choose the pass with the best accuracy; 0 is none.
     clip_norm, clip_value, truncate :
         See :func:`rnnfast.fit`.
     min_count : int
@@ -225,15 +230,18 @@ class SequenceClassifier(_Estimator):
         validation : tuple (X, y), optional
             Instead of `validation_fraction`.
         """
-        labels = np.asarray(y)
         if _count(X) == 0:
             raise ValueError("X: expected at least one sequence, got none")
-        if labels.ndim != 1 or len(labels) != _count(X):
-            raise ValueError(f"y: expected (N,) = ({_count(X)},) labels, got {labels.shape}")
+        labels = _labels(X, y)
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction: expected 0 <= part < 1, got {self.validation_fraction}")
         if not (self.warm_start and hasattr(self, "network_")):
-            classes = np.unique(labels)
+            try:
+                classes = np.unique(labels)
+            except TypeError as error:
+                raise TypeError(f"y: expected labels of one kind, got some that have no order ({error})") from error
             if len(classes) < 2:
-                raise ValueError(f"y: expected at least two classes, got {classes[0]!r} alone")
+                raise ValueError(f"y: expected at least two classes, got {classes.tolist()[0]!r} alone")
             encoder = Encoder.learn(X, self.min_count)
             network = self._network(encoder, len(classes))
         else:
@@ -243,7 +251,7 @@ class SequenceClassifier(_Estimator):
         if validation is not None:
             held_out = (
                 encoder(validation[0], np.dtype(self.dtype)),
-                self._targets(np.asarray(validation[1]), classes),
+                self._targets(_labels(*validation), classes),
             )
         elif self.validation_fraction:
             seed = 0 if self.random_state is None else self.random_state
@@ -262,6 +270,7 @@ class SequenceClassifier(_Estimator):
             patience=self.patience,
             tol=self.tol,
             validation=held_out,
+            monitor="val_accuracy" if held_out else None,
             clip_norm=self.clip_norm,
             clip_value=self.clip_value,
             truncate=self.truncate,
@@ -291,13 +300,14 @@ class SequenceClassifier(_Estimator):
     def score(self, X: Any, y: ArrayLike) -> float:
         """Accuracy: the part of the sequences whose predicted class is `y`."""
         self._fitted()
-        targets = self._targets(np.asarray(y), self.classes_)
+        targets = self._targets(_labels(X, y), self.classes_)
         return float(np.mean(self.predict_proba(X).argmax(axis=1) == targets))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a safetensors file, whole or not at all."""
         network = self._fitted()
         params = {k: v for k, v in self.get_params().items() if k != "callbacks"}
+        params["dtype"] = np.dtype(self.dtype).name
         vocabulary = self.encoder_.vocabulary
         settings = {
             "params": params,
@@ -323,25 +333,48 @@ class SequenceClassifier(_Estimator):
         arrays, settings = read_model(path, cls.__name__)
         try:
             model = cls(**settings["params"])
-            model.classes_ = np.array(settings["classes"], dtype=settings["classes_dtype"])
+            kind = np.dtype(settings["classes_dtype"])
+            if kind.kind not in "biufUO":
+                raise ValueError(f"classes of {kind}")
+            model.classes_ = np.array(settings["classes"], dtype="U" if kind.kind == "U" else kind)
             e = settings["encoder"]
             model.encoder_ = Encoder(e["kind"], None if e["tokens"] is None else Vocabulary(e["tokens"]), e["size"])
+            model._check_sizes(sum(array.size for array in arrays.values()))
             model.network_ = network = model._network(model.encoder_, len(model.classes_))
             own = network.named_parameters()
             wrong = [
                 name
                 for name in sorted({*own, *arrays})
-                if name not in own or name not in arrays or own[name].shape != arrays[name].shape
+                if name not in own
+                or name not in arrays
+                or (own[name].shape, own[name].dtype) != (arrays[name].shape, arrays[name].dtype)
             ]
             if wrong:
                 raise ValueError(f"arrays that do not fit its settings: {', '.join(wrong)}")
             for name, array in arrays.items():
                 own[name][...] = array
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path}: expected a whole {cls.__name__}, got one with {error}") from error
         model.n_features_in_ = model.encoder_.size
         model.history_ = History()
         return model
+
+    def _check_sizes(self, numbers: int) -> None:
+        """Before memory is taken for a network: can its settings, read from a file, belong to so many numbers?"""
+        encoder, classes = self.encoder_, self.classes_
+        sizes = (encoder.size, self.hidden_size, self.num_layers, self.embedding_size)
+        if not all(type(size) is int and size >= 0 for size in sizes):
+            raise ValueError("sizes that are not integers of 0 or more")
+        has_tokens = encoder.vocabulary is not None
+        if (encoder.kind, has_tokens) not in (("text", True), ("tokens", True), ("ids", False), ("features", False)):
+            raise ValueError(f"sequences of kind {encoder.kind!r} {'with' if has_tokens else 'without'} a vocabulary")
+        if encoder.vocabulary is not None and encoder.size != len(encoder.vocabulary):
+            raise ValueError(f"{len(encoder.vocabulary)} tokens for a vocabulary of {encoder.size}")
+        if classes.ndim != 1 or len(classes) < 2 or len(set(classes.tolist())) < len(classes):
+            raise ValueError("classes that are not a list of at least two, each once")
+        H, E = self.hidden_size, self.embedding_size if encoder.kind != "features" else 0
+        if H * H * self.num_layers + H * len(classes) + encoder.size * (E or H) > numbers:
+            raise ValueError("settings that need more arrays than are there")
 
     def _network(self, encoder: Encoder, classes: int) -> Network:
         return Network(
@@ -384,6 +417,23 @@ def _count(X: Any) -> int:
     return len(X)
 
 
+def _labels(X: Any, y: ArrayLike) -> Array:
+    labels = _array(y, "y")
+    if labels.shape != (_count(X),):
+        raise ValueError(f"y: expected (N,) = ({_count(X)},) labels, got {labels.shape}")
+    if labels.dtype.kind not in "biufUO":
+        raise TypeError(f"y: expected strings, integers or booleans, got {labels.dtype}")
+    return labels
+
+
+def _array(value: Any, name: str) -> Array:
+    try:
+        array: Array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected one array, got parts of unequal shape") from error
+    return array
+
+
 def _kind_of(X: Any) -> str:
     if _count(X) == 0:
         raise ValueError("X: expected at least one sequence, got none")
@@ -404,7 +454,7 @@ def _kind_of_one(sequence: Any, name: str) -> str:
         return ""
     if not isinstance(sequence, np.ndarray) and isinstance(sequence[0], str):
         return "tokens"
-    kind = np.asarray(sequence).dtype.kind
+    kind = _array(sequence, name).dtype.kind
     if kind in "UO" and all(isinstance(token, str) for token in sequence):
         return "tokens"
     if kind in "iu" and np.ndim(sequence) == 1:
@@ -419,7 +469,7 @@ def _tokens(X: Sequence[Any], kind: str) -> list[list[str]]:
 
 
 def _features(sequence: Any, name: str) -> Array:
-    array = np.asarray(sequence)
+    array = _array(sequence, name)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "fiub":

@@ -1,7 +1,7 @@
 """Model files: safetensors, never pickle; written whole or not at all.
 
-A file holds arrays and one JSON text: kind, format version, settings, and the SHA-256 of settings and arrays. Called by estimators.py; it must not know what
-the arrays mean, and resolves no name that it reads.
+A file holds arrays and one JSON text: kind, format version, settings, and the SHA-256 of settings and arrays. Called
+by estimators.py; it must not know what the arrays mean, and resolves no name that it reads.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def write_model(
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     settings = json.loads(json.dumps(settings, default=_number))  # as they will be read
     header = {"kind": kind, "format": FORMAT_VERSION, "sha256": _sha256(arrays, settings), "settings": settings}
-    write_atomically(path, save(arrays, metadata={"rnnfast": json.dumps(header)}))
+    write_atomically(path, save(arrays, metadata={"rnnfast": json.dumps(header, ensure_ascii=False)}))
 
 
 def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

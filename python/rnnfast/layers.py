@@ -72,7 +72,7 @@ class Embedding(Layer):
         Shape of E.
     dtype : float32 or float64
     seed : int or Generator, optional
-        E starts from a normal distribution with deviation 0.1.
+        E starts from a normal distribution with deviation 0.4.
 
     Examples
     --------
@@ -91,7 +91,7 @@ class Embedding(Layer):
     ) -> None:
         _check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
         super().__init__({"E": (vocabulary_size, embedding_size)}, dtype)
-        self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.1, (vocabulary_size, embedding_size))
+        self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.4, (vocabulary_size, embedding_size))
         self._valid_ids: Array | None = None
         self._valid: Array | None = None
 
@@ -101,7 +101,7 @@ class Embedding(Layer):
         E = self.parameters["E"]
         if ids.dtype.kind not in "iu" or ids.ndim != 2:
             raise TypeError(f"ids: expected (N, T) integers, got {ids.shape} of {ids.dtype}")
-        valid = _valid_steps(*ids.shape, lengths)
+        valid = _valid_steps(ids.shape[0], ids.shape[1], lengths)
         valid_ids = ids[valid].astype(np.int64)
         if len(valid_ids) and not (valid_ids.min() >= 0 and valid_ids.max() < len(E)):
             n, t = np.argwhere(valid & ((ids < 0) | (ids >= len(E))))[0]
@@ -208,6 +208,8 @@ class _Recurrent(Layer):
     ) -> None:
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_dropout(dropout)
+        if num_threads is not None:
+            _check_sizes(num_threads=num_threads)
         self.cell, self.input_size, self.hidden_size = cell, input_size, hidden_size
         self.num_layers, self.bidirectional, self.dropout = num_layers, bidirectional, dropout
         self.num_threads = num_threads
@@ -650,12 +652,12 @@ def _valid_steps(N: int, T: int, lengths: ArrayLike | None) -> Array:
 
 
 def _check_gradient(name: str, d: Any, shape: tuple[int, ...], symbols: str, dtype: np.dtype[Any]) -> Array:
-    d = np.asarray(d)
-    if d.shape != shape:
-        raise ValueError(f"{name}: expected {symbols} = {shape}, got {d.shape}")
-    if d.dtype.type is not dtype.type:
-        raise TypeError(f"{name}: expected {dtype}, got {d.dtype}")
-    return d
+    array = np.asarray(d)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected {symbols} = {shape}, got {array.shape}")
+    if array.dtype.type is not dtype.type:
+        raise TypeError(f"{name}: expected {dtype}, got {array.dtype}")
+    return array
 
 
 def _check_states(name: str, state: Any, states: int, cell: str) -> None:

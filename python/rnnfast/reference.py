@@ -218,6 +218,7 @@ def forward(
     """
     kind = _find_cell(cell)
     _check_threads(num_threads)
+    reverse, keep_tape = _check_flag(reverse, "reverse"), _check_flag(keep_tape, "keep_tape")
     check = _Check(kind)
     x, Wx, Wh, bias = check.input(x), check.floating(Wx, "Wx"), check.floating(Wh, "Wh"), None
     if b is not None:
@@ -320,6 +321,8 @@ def backward(
 
 
 def _find_cell(name: str) -> type[Cell]:
+    if not isinstance(name, str):
+        raise TypeError(f"cell: expected a name, got {type(name).__name__}")
     if name not in _CELLS:
         raise ValueError(f"cell: expected one of {', '.join(_CELLS)}, got '{name}'")
     return _CELLS[name]
@@ -328,10 +331,27 @@ def _find_cell(name: str) -> type[Cell]:
 def _check_threads(num_threads: Any) -> None:
     if num_threads is None:
         return
-    if isinstance(num_threads, bool) or not hasattr(num_threads, "__index__"):
+    try:
+        n = num_threads.__index__()
+    except (AttributeError, TypeError):
+        n = None
+    if n is None or isinstance(num_threads, bool):
         raise TypeError(f"num_threads: expected a positive integer, got {num_threads!r}")
-    if num_threads < 1:
+    if n < 1:
         raise ValueError(f"num_threads: expected a positive integer, got {num_threads}")
+
+
+def _check_flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {value!r}")
+    return bool(value)
+
+
+def _as_array(values: ArrayLike, name: str) -> Array:
+    try:
+        return np.asarray(values)
+    except ValueError:  # lists of differing lengths
+        raise TypeError(f"{name}: expected an array, got {type(values).__name__}") from None
 
 
 def _tuple_text(items: tuple[Any, ...]) -> str:
@@ -364,7 +384,7 @@ class _Check:
         self.seen: list[tuple[str, np.dtype[Any]]] = []
 
     def floating(self, array: ArrayLike, name: str, expected: str = "float32 or float64") -> Array:
-        a = np.asarray(array)
+        a = _as_array(array, name)
         native = a.dtype.newbyteorder("=")
         if native not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise TypeError(f"{name}: expected {expected}, got {a.dtype}")
@@ -378,7 +398,7 @@ class _Check:
         return self.seen[0][1]
 
     def input(self, x: ArrayLike) -> Array:
-        a = np.asarray(x)
+        a = _as_array(x, "x")
         ids = a.dtype.kind in "iu"
         if not ids:
             a = self.floating(a, "x", "float32, float64 or integer token ids")
@@ -426,7 +446,7 @@ class _Check:
 def _check_lengths(lengths: ArrayLike | None, N: int, T: int) -> NDArray[np.int64]:
     if lengths is None:
         return np.full(N, T, dtype=np.int64)
-    array = np.asarray(lengths)
+    array = _as_array(lengths, "lengths")
     if array.dtype.kind not in "iu" and not (array.size == 0 and N == 0):
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     _expect_shape(array, "lengths", ("N",), (N,))

@@ -64,6 +64,14 @@ class Callback:
 class History:
     """What happened: ``history["loss"]`` is a list with a number for each pass, and so on.
 
+    Examples
+    --------
+    >>> import rnnfast
+    >>> history = rnnfast.History()
+    >>> history.append({"loss": 0.5})
+    >>> history["loss"]
+    [0.5]
+
     Attributes
     ----------
     history : dict
@@ -72,7 +80,7 @@ class History:
     stop_reason : str
         "zero loss", "target loss", "no improvement", "max_epochs", "callback" or "interrupted".
     best_epoch : int
-        The pass with the lowest monitored loss, from 0; its weights are kept where ``fit`` says so.
+        The pass with the best monitored figure, from 0; its weights are kept where ``fit`` says so.
     """
 
     history: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "seconds": []})
@@ -197,6 +205,7 @@ def fit(
     patience: int | None = None,
     tol: float = 0.0,
     validation: tuple[Any, ...] | None = None,
+    monitor: Literal["loss", "val_loss", "val_accuracy"] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     truncate: int | None = None,
@@ -213,8 +222,7 @@ def fit(
 
     - the loss of a pass is 0, or at most `target_loss`;
     - `max_epochs` passes are done;
-    - `patience` passes in a row have not lowered the monitored loss (that of the validation data if given, else
-      that of training) by more than `tol`;
+    - `patience` passes in a row have not improved the monitored figure by more than `tol`;
     - a callback sets ``model.stop_training``, or Ctrl-C is pressed, which takes effect after the batch at hand.
 
     With validation data or `patience`, and after Ctrl-C, the model is left with the weights of its best pass.
@@ -232,6 +240,8 @@ def fit(
     batch_size, max_epochs, target_loss, patience, tol :
         See above.
     validation : tuple (x, y) or (x, y, lengths), optional
+    monitor : "loss", "val_loss" or "val_accuracy", optional
+        By what passes are compared; None is "val_loss" with validation data, else "loss".
     clip_norm : float, optional
         Scale the gradient to at most this Euclidean norm (Pascanu et al. 2013).
     clip_value : float, optional
@@ -282,6 +292,11 @@ def fit(
         if limit is not None and not limit > 0:
             raise ValueError(f"{name}: expected a positive number, got {limit}")
     _check(model, data, batch_size, max_epochs, patience, truncate, carry_state, shuffle or bucket)
+    monitor = monitor or ("loss" if validation is None else "val_loss")
+    accurate = function is softmax_cross_entropy
+    known = ["loss", *(["val_loss"] if validation else []), *(["val_accuracy"] if validation and accurate else [])]
+    if monitor not in known:
+        raise ValueError(f"monitor: expected one of {', '.join(known)} with this loss and validation, got {monitor!r}")
     optimizer = Adam() if optimizer is None else optimizer
     rng = np.random.default_rng(seed)
     trainer = _Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate)
@@ -325,7 +340,7 @@ def fit(
             logs["seconds"] = time.perf_counter() - start
             if whole:  # a part of a pass is neither a loss to compare nor a line of the history
                 history.append(logs)
-                monitored = logs.get("val_loss", logs["loss"])
+                monitored = -logs[monitor] if monitor == "val_accuracy" else logs[monitor]
                 if monitored < best - tol:
                     waited = 0
                 else:
@@ -363,7 +378,24 @@ def evaluate(
     normalizer: str = "steps",
     batch_size: int = 256,
 ) -> dict[str, float]:
-    """Loss over a data set without training, and the accuracy where the loss is cross-entropy."""
+    """Loss over a data set without training, and the accuracy where the loss is cross-entropy.
+
+    Parameters
+    ----------
+    model : Network, or anything with its ``forward``
+    data : Sequences
+    loss, normalizer :
+        As in :func:`fit`.
+    batch_size : int
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> from rnnfast.training import Sequences
+    >>> network = rnnfast.Network(8, 4, 2, embedding_size=4, seed=0)
+    >>> sorted(rnnfast.evaluate(network, Sequences([np.array([4, 5]), np.array([6])], [0, 1])))
+    ['accuracy', 'loss']
+    """
     values = _evaluate(model, data, _loss(loss), normalizer, batch_size, lambda: False)
     assert values is not None
     return values
@@ -428,9 +460,9 @@ class _Trainer:
             loss, w, state = self._update(x[:, piece], y[:, piece], piece_lengths, state)
             total += loss * w
             weight += w
-        if self.normalizer == "sequences":  # each piece was divided by their number: the pieces add up
-            return total / w, w, state
-        return _mean(total, weight, self.normalizer), weight, state
+        if self.normalizer in ("steps", "both"):
+            return _mean(total, weight, self.normalizer), weight, state
+        return total / w, w, state  # each piece was divided by the same number: the pieces add up
 
     def _update(self, x: Array, y: Array, lengths: NDArray[np.int64], state: Any) -> tuple[float, float, Any]:
         model = self.model

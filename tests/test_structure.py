@@ -1,0 +1,219 @@
+"""Who may know whom (docs/design.md, section 4), read from the sources, and what the compiler makes of kernels.cpp.
+
+A new file must be entered in a table below. Dropping an include or an import needs no change here.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import rnnfast
+from rnnfast import _core, reference
+
+ROOT = Path(__file__).parent.parent
+CPP, PYTHON = ROOT / "cpp", ROOT / "python" / "rnnfast"
+
+# file -> the project's headers that it may include
+INCLUDES = {
+    "problem.hpp": set(),
+    "cells.hpp": set(),
+    "simd.hpp": {"problem.hpp"},
+    "matmul.hpp": {"simd.hpp", "problem.hpp"},
+    "layout.hpp": {"matmul.hpp", "simd.hpp", "problem.hpp"},
+    "forward.hpp": {"layout.hpp"},
+    "backward.hpp": {"layout.hpp"},
+    "kernels.cpp": {"cells.hpp", "forward.hpp", "backward.hpp"},
+    "memory.hpp": set(),
+    "schedule.hpp": {"problem.hpp"},
+    "dispatch.hpp": {"problem.hpp"},
+    "dispatch.cpp": {"dispatch.hpp"},
+    "arguments.hpp": {"problem.hpp"},
+    "bindings.cpp": {"arguments.hpp", "dispatch.hpp", "memory.hpp", "problem.hpp", "schedule.hpp"},
+}
+# what files compiled once for each instruction set may include of the system: nothing with templates or inline code
+KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h"}
+
+# module -> the package's modules that it may import
+IMPORTS = {
+    "reference": set(),
+    "functions": {"_core", "reference"},
+    "layers": {"_core", "functions"},
+    "losses": set(),
+    "optimizers": set(),
+    "preprocessing": set(),
+    "training": {"layers", "losses", "optimizers", "preprocessing"},
+    "files": set(),
+    "datasets": set(),
+    "estimators": {"files", "layers", "losses", "optimizers", "preprocessing", "training"},
+    "__main__": {"datasets", "estimators", "files", "functions", "preprocessing", "training"},
+}
+THIRD_PARTY = {"files": {"safetensors"}, "__main__": {"tqdm"}}  # beside numpy
+
+CPP_FILES = sorted(path.name for path in CPP.iterdir())
+MODULES = sorted(path.stem for path in PYTHON.glob("*.py") if path.stem != "__init__")
+
+
+def code(name: str) -> str:
+    """A C++ file without its comments."""
+    return re.sub(r"//[^\n]*|/\*.*?\*/", "", (CPP / name).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def files_with(pattern: str) -> set[str]:
+    return {name for name in CPP_FILES if re.search(pattern, code(name))}
+
+
+def test_every_file_is_in_the_tables() -> None:
+    assert set(CPP_FILES) <= set(INCLUDES)
+    assert set(MODULES) <= set(IMPORTS)
+
+
+@pytest.mark.parametrize("name", CPP_FILES)
+def test_includes(name: str) -> None:
+    assert set(re.findall(r'#\s*include\s+"([^"]+)"', code(name))) <= INCLUDES[name]
+
+
+def test_cells_include_nothing() -> None:
+    assert "#" not in code("cells.hpp")
+
+
+def test_headers_of_the_kernels() -> None:
+    reached, waiting = set(), {"kernels.cpp"}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= INCLUDES[name] - reached
+    for name in reached:
+        assert set(re.findall(r"#\s*include\s+<([^>]+)>", code(name))) <= KERNEL_HEADERS, name
+    allowed = {"uint32_t", "uint64_t", "int64_t", "size_t"}
+    assert {word for name in reached for word in re.findall(r"std::(\w+)", code(name))} <= allowed
+
+
+def test_what_each_file_alone_may_use() -> None:
+    assert files_with("pybind11|Python.h") <= {"arguments.hpp", "bindings.cpp"}
+    assert files_with(r"#\s*pragma\s+omp") <= {"forward.hpp", "backward.hpp", "matmul.hpp"}
+    assert files_with(r"#\s*include\s+<omp.h>") <= {"forward.hpp", "backward.hpp", "matmul.hpp"}
+    assert files_with(r"\bomp_") <= {"forward.hpp", "backward.hpp", "matmul.hpp", "kernels.cpp"}
+    assert files_with("__builtin_cpu|cpuid") == {"dispatch.cpp"}
+    assert files_with("_mm\\d*_|immintrin") == {"simd.hpp"}
+
+
+def test_flags() -> None:
+    text = re.sub("#[^\n]*", "", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert not re.search("fast-math|Ofast|flto|INTERPROCEDURAL|funsafe", text)
+
+
+def test_the_first_line_names_the_file() -> None:
+    assert [name for name in CPP_FILES if not (CPP / name).read_text(encoding="utf-8").startswith(f"// {name}: ")] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports(name: str) -> None:
+    inside: set[str] = set()
+    outside: set[str] = set()
+    for node in ast.walk(ast.parse((PYTHON / f"{name}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            outside.add(str(node.module).split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            inside |= {node.module} if node.module else {a.name for a in node.names if a.name != "__version__"}
+    assert inside <= IMPORTS[name]
+    standard = {"__future__", "typing"} if name == "reference" else sys.stdlib_module_names
+    assert outside - set(standard) <= {"numpy"} | THIRD_PARTY.get(name, set())
+
+
+def test_no_import_goes_up() -> None:
+    order = list(IMPORTS)
+    for name, imported in IMPORTS.items():
+        assert all(other == "_core" or order.index(other) < order.index(name) for other in imported), name
+
+
+def test_cells_of_the_core_and_of_the_reference() -> None:
+    assert rnnfast.cells() == reference.cells()
+    for name, cell in reference._CELLS.items():
+        assert _core.cell_blocks(name) == (max(cell.input, cell.recurrent), cell.pre, cell.states)
+        assert name == cell.name
+        assert sorted(cell.order) == list(range(cell.pre))
+
+
+def test_public_names() -> None:
+    public = {name for name, value in vars(rnnfast).items() if not isinstance(value, types.ModuleType)}
+    public = {name for name in public if not name.startswith("_")} | {"datasets", "reference"}
+    assert set(rnnfast.__all__) == public
+    assert len(set(rnnfast.__all__)) == len(rnnfast.__all__)
+
+
+def test_names_of_modules() -> None:
+    for name in set(MODULES) - {"__main__"}:
+        module = importlib.import_module(f"rnnfast.{name}")
+        assert [public for public in getattr(module, "__all__", []) if not hasattr(module, public)] == [], name
+
+
+def test_stub_of_the_core() -> None:
+    tree = ast.parse((PYTHON / "_core.pyi").read_text(encoding="utf-8"))
+    stubbed = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    present = {name for name in vars(_core) if not name.startswith("_")}
+    assert present <= set(stubbed)
+    for name in ("Stream", "Tape"):
+        members = set(re.findall(r"^\s+(?:def )?(\w+)[(:]", ast.unparse(stubbed[name]), flags=re.MULTILINE))
+        assert {member for member in vars(getattr(_core, name)) if not member.startswith("_")} <= members
+
+
+# ---- weak symbols: the linker keeps one copy, which could be of an instruction set that the processor lacks
+
+
+def weak_symbols(source: Path, *flags: str, folder: Path) -> list[str]:
+    """Defined weak and unique symbols, mangled."""
+    compiler, nm = shutil.which("c++"), shutil.which("nm")
+    if compiler is None or nm is None:
+        pytest.skip("no c++ or nm")
+    made = folder / "made.o"
+    command = [compiler, "-std=c++20", "-O0", "-fPIC", "-fopenmp", *flags, "-c", str(source), "-o", str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = subprocess.run([nm, made], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [line.split()[-1] for line in lines if line.split()[-2] in ("W", "V", "u")]
+
+
+def in_namespace(symbol: str, isa: str) -> bool:
+    """Whether a mangled name is of something in rnnfast::isa, itself or as a local of it."""
+    return re.match(rf"_Z(T[A-Z]|G[A-Z])?[ZNKL]*7rnnfast{len(isa)}{isa}", symbol) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", [isa["name"] for isa in _core.instruction_sets()])
+def test_weak_symbols(tmp_path: Path, isa: str) -> None:
+    (flags,) = [entry["flags"] for entry in _core.instruction_sets() if entry["name"] == isa]
+    width = dict(re.findall(r'"(\w+)\|(\d+)\|', (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")))[isa]
+    options = f"-fno-math-errno -fno-exceptions -fno-rtti -DRNNFAST_ISA={isa} -DRNNFAST_VECTOR_BYTES={width}"
+    symbols = weak_symbols(
+        *(CPP / "kernels.cpp", *flags.split(), *options.split(), '-DRNNFAST_FLAGS=""'), folder=tmp_path
+    )
+    assert len(symbols) > 100
+    assert [symbol for symbol in symbols if not in_namespace(symbol, isa)] == []
+
+
+def test_weak_symbols_are_found(tmp_path: Path) -> None:
+    source = tmp_path / "source.cpp"
+    source.write_text("""
+        #include <utility>
+        namespace rnnfast { inline int shared() { return 1; } }
+        namespace rnnfast::avx2 {
+            template <class T> T twice(T x) { return x + x; }
+            int f(int a, int b) { std::swap(a, b); return twice(a) + shared() + b; }
+        }
+    """)
+    symbols = weak_symbols(source, folder=tmp_path)
+    assert {in_namespace(symbol, "avx2") for symbol in symbols if "twice" in symbol} == {True}
+    assert {in_namespace(symbol, "avx2") for symbol in symbols if "twice" not in symbol} == {False}
+    assert any("swap" in symbol for symbol in symbols)
+    assert any("shared" in symbol for symbol in symbols)
+    assert not any(in_namespace(symbol, "avx") or in_namespace(symbol, "avx512") for symbol in symbols)
