@@ -43,6 +43,7 @@ KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h"}
 
 # module -> the package's modules that it may import
 IMPORTS = {
+    "_threads": {"_core"},
     "reference": set(),
     "functions": {"_core", "reference"},
     "layers": {"_core", "functions"},

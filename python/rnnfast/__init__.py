@@ -6,6 +6,7 @@ optimisers and ``fit``; estimators. ``rnnfast.reference`` has the two functions 
 
 __version__ = "0.1.0"
 
+from . import _threads  # isort: skip  first of all: it loads the extension
 from . import datasets, reference
 from .estimators import SequenceClassifier
 from .files import ModelFileError
@@ -26,6 +27,8 @@ from .losses import softmax, softmax_cross_entropy, squared_error
 from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
 from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
 from .training import Callback, History, Sequences, evaluate, fit
+
+del _threads
 
 __all__ = [
     "GRU",

@@ -6,7 +6,6 @@ module gives it names, keywords and documentation, and must not know of layers o
 
 from __future__ import annotations
 
-import os
 import platform
 from typing import Any
 
@@ -242,15 +241,3 @@ def show_config(file: Any = None) -> None:
         note = "chosen" if isa["chosen"] else "found" if isa["available"] else "not on this processor"
         print(f"  {isa['name']:10}{note:24}{isa['flags']}", file=file)
     print(f"threads: {get_num_threads()}", file=file)
-
-
-def _threads_from_environment() -> None:
-    for name in ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS"):
-        value = os.environ.get(name, "").split(",")[0].strip()
-        if value.isdecimal() and int(value) > 0:
-            return _core.set_num_threads(int(value))
-        if value and name.startswith("RNNFAST"):
-            raise ImportError(f"{name}: expected a positive integer, got {value!r}")
-
-
-_threads_from_environment()
