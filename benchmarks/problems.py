@@ -1,4 +1,4 @@
-"""Problems and clocks that the benchmarks share: the same inputs for every contender, interleaved rounds, medians.
+"""Problems that the benchmarks share: the same inputs for every contender, and the peak that they are measured by.
 
 `peak` is measured in the same run as what it is compared with: multiply-adds on registers, one Python thread for
 each of the threads, which the extension lets run at once.
@@ -7,9 +7,6 @@ each of the threads, which the extension lets run at once.
 from __future__ import annotations
 
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,27 +69,6 @@ def peak(threads: int, seconds: float = 0.05) -> float:
     """Multiply-add flop/s of float32 registers on this many threads at once."""
     with ThreadPoolExecutor(threads) as pool:
         return sum(pool.map(lambda _: _core.multiply_add_rate(seconds), range(threads)))
-
-
-def interleave(
-    contenders: dict[str, Callable[[], object]], *, rounds: int = 20, seconds: float = 1.0, warm_up: int = 3
-) -> dict[str, list[float]]:
-    """Seconds of each call: A B A B ..., at least `rounds` of them and for at least `seconds` of each contender."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(warm_up + 10_000):
-        for name, call in contenders.items():
-            start = time.perf_counter()
-            call()
-            elapsed = time.perf_counter() - start
-            if number >= warm_up:
-                times[name].append(elapsed)
-        if all(len(t) >= rounds and sum(t) >= seconds for t in times.values()):
-            break
-    return times
-
-
-def median(times: list[float]) -> float:
-    return statistics.median(times)
 
 
 def machine() -> dict[str, str]:

@@ -24,6 +24,7 @@ std::string type_name(const py::object& object) { return py::str(py::type::of(ob
 Index checked_integer(const py::object& value, const std::string& name, const std::string& expected) {
     const auto index = PyBool_Check(value.ptr()) ? nullptr : PyNumber_Index(value.ptr());
     if (!index) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
         PyErr_Clear();
         throw py::type_error(name + ": expected " + expected + ", got " + std::string(py::repr(value)));
     }
@@ -80,9 +81,20 @@ Dimension times(int blocks, const char* symbol, Index size) {
 }
 
 py::array as_array(const py::object& object, const std::string& name) {
-    auto array = py::array::ensure(object);
-    if (!array) throw py::type_error(name + ": expected an array, got " + type_name(object));
-    return array;
+    if (py::isinstance<py::array>(object)) return py::array::ensure(object);
+    try {
+        return py::module_::import("numpy").attr("asarray")(object);
+    } catch (const py::error_already_set& error) {  // an interrupt, say, is no matter of this argument
+        if (!error.matches(PyExc_ValueError) && !error.matches(PyExc_TypeError)) throw;
+    }
+    throw py::type_error(name + ": expected an array, got " + type_name(object));
+}
+
+// The same numbers behind an object of our own: the caller may give the original another shape.
+py::array own_view(const py::array& array) {
+    const auto dimensions = array.ndim();
+    return py::array(array.dtype(), std::vector<py::ssize_t>(array.shape(), array.shape() + dimensions),
+                     std::vector<py::ssize_t>(array.strides(), array.strides() + dimensions), array.data(), array);
 }
 
 bool is_integer(const py::array& array) { return array.dtype().kind() == 'i' || array.dtype().kind() == 'u'; }
@@ -232,6 +244,11 @@ struct WeightArrays {
         if (b) b = b->attr("copy")();
     }
 
+    void hold() {
+        for (py::array* array : {&Wx, &Wh}) *array = own_view(*array);
+        if (b) b = own_view(*b);
+    }
+
     template <class T>
     Weights<T> view() const {
         return {{data_of<T>(Wx), stride_of<T>(Wx, 0), stride_of<T>(Wx, 1)},
@@ -252,6 +269,8 @@ class InputArray {
             throw py::value_error("x: expected (N, T, D) floating or (N, T) integer token ids, got " +
                                   shape_text(array_) + " of " + dtype_text(array_));
     }
+
+    void hold() { array_ = own_view(array_); }
 
     bool is_ids() const { return is_ids_; }
     Index N() const { return array_.shape(0); }

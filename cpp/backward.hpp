@@ -56,7 +56,7 @@ class BackwardPass {
                            Panels<T>{d[0], state_stride});
         }
         for (Index row = 0; row < end - begin; ++row) write_initial_gradient(begin + row, row, d);
-        if (call.dx)
+        if (call.dx)  // padding
             for (Index s = begin; s < end; ++s) {
                 T* past_end = call.dx + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.D;
                 fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.D);
@@ -67,8 +67,8 @@ class BackwardPass {
 
     // dx = dgates Wx^T for one chunk of packed rows
     void dx_chunk(Index index, T* scratch) const {
-        const Index first = index * dx_rows, rows = schedule.rows - first < dx_rows ? schedule.rows - first : dx_rows;
-        const Index stride = odd(dx_rows) * W;
+        const Index first = index * dx_rows, rows = smaller(schedule.rows - first, dx_rows);
+        const Index stride = odd(smaller(dx_rows, schedule.rows)) * W;
         const Reduction k{hidden.count(), Cell::pre * tape_stride, Cell::input, tape_stride, hidden.last()};
         static constexpr T zero[W] = {};
         const Panels<T> out{scratch, stride};
@@ -84,14 +84,14 @@ class BackwardPass {
 
     Index updates() const { return (schedule.rows + update_rows<T> - 1) / update_rows<T>; }
 
-    // The rows of x of one update, one block of inputs, into panels [rows, W].
+    // One part of the rows of x of an update, into panels [input blocks, rows, W].
     void gather_inputs(Index update, T* panels, Index part_index, Index parts) const {
         const Index first = update * update_rows<T>, rows = update_size(update);
         const Index from = first + part(rows, parts, part_index), to = first + part(rows, parts, part_index + 1);
         if (from < to)
             for_rows(schedule, from, to, [&](Index row, Index position, Index step) {
                 pack_input(call.x, inputs, schedule.order[position], time_of(schedule, position, step), panels,
-                           odd(update_rows<T>) * W, row - first);
+                           xs_stride(), row - first);
             });
     }
 
@@ -109,7 +109,7 @@ class BackwardPass {
         if (of < input_tasks()) {
             if (p >= Cell::input) return;
             if (call.x.ids) return scatter(rows, units, g, call.x.ids + first, call.dWx + column, row_length);
-            return outer_product(rows, inputs.units(of), units, xs + of * odd(update_rows<T>) * W, g, update == 0,
+            return outer_product(rows, inputs.units(of), units, xs + of * xs_stride(), g, update == 0,
                                  call.dWx + of * W * row_length + column, row_length);
         }
         of -= input_tasks();
@@ -122,10 +122,9 @@ class BackwardPass {
     }
 
   private:
-    Index update_size(Index update) const {
-        const Index left = schedule.rows - update * update_rows<T>;
-        return left < update_rows<T> ? left : update_rows<T>;
-    }
+    Index update_size(Index update) const { return smaller(schedule.rows - update * update_rows<T>, update_rows<T>); }
+
+    Index xs_stride() const { return odd(smaller(update_rows<T>, schedule.rows)) * W; }
 
     Index input_tasks() const { return call.x.ids ? 1 : inputs.count(); }
     Index tasks_per_panel() const { return input_tasks() + hidden.count() + 1; }
@@ -193,7 +192,7 @@ void backward(const Backward<T>& call) {
     const Index row_length = Gates<Cell>::weight_blocks * call.shape.H;
     T* const shared = call.scratch + schedule.threads * pass.size.backward_scratch;  // [input blocks, update rows, W]
     if (schedule.rows == 0) {
-        if (call.dWx) fill_zero(call.dWx, call.shape.D * row_length);
+        fill_zero(call.dWx, call.shape.D * row_length);
         fill_zero(call.dWh, call.shape.H * row_length);
         if (call.db) fill_zero(call.db, Cell::pre * call.shape.H);
     }

@@ -1,7 +1,6 @@
 // bindings.cpp: Python in, Python out: check (arguments.hpp), allocate, release the GIL, call.
 // It must not know how anything is computed: that is one call through the kernel table.
 #include <atomic>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -44,7 +43,8 @@ const Cell& find_cell(const py::object& cell) {
 int positive_threads(const py::object& value) {
     const Index n = checked_integer(value, "num_threads", "a positive integer");
     if (n < 1) throw py::value_error("num_threads: expected a positive integer, got " + std::string(py::str(value)));
-    constexpr Index most = 1024;
+    // Beyond some threads for each processor nothing is gained, and OpenMP ends the process when it can have no more.
+    const Index most = std::max<Index>(16, 4 * static_cast<Index>(std::thread::hardware_concurrency()));
     return static_cast<int>(std::min(n, most));
 }
 
@@ -110,11 +110,14 @@ struct Tape {
           shape(shape),
           x(std::move(x)),
           weights(std::move(weights)),
-          schedule(std::move(schedule)) {}
+          schedule(std::move(schedule)) {
+        this->x.hold();
+        this->weights.hold();
+    }
 
-    double bytes() const {
-        double sum = static_cast<double>(gates.capacity());
-        for (const Buffer& s : state) sum += static_cast<double>(s.capacity());
+    std::size_t bytes() const {
+        std::size_t sum = gates.capacity();
+        for (const Buffer& s : state) sum += s.capacity();
         return sum;
     }
 
@@ -269,7 +272,9 @@ class Stream {
           N_(check_batch(batch_size, weights_.H)),
           schedule_(N_, 1, nullptr, false) {
         weights_.copy();  // later changes of the caller's do not reach the stream
-        schedule_.share(threads_of(py::none()), flops_per_row(cell_, weights_.D, weights_.H));
+        const double flops = flops_per_row(cell_, weights_.D, weights_.H);
+        schedule_.share(threads_of(py::none()), flops);
+        worth_a_release_ = flops * static_cast<double>(N_) > 1e6;
         zero_ = with_type(floating_.is_double(), [&](auto zero) -> py::object {
             using T = decltype(zero);
             auto array = new_array<T>("state", {N_, weights_.H});
@@ -333,9 +338,9 @@ class Stream {
     template <class T>
     void prepare(bool ids) {
         const Shape shape{N_, 1, weights_.D, weights_.H};
-        sizes_ = kernel_of<T>(cell_).sizes(shape, schedule_.view(), ids);
-        packed_[ids] = numbers<T>(static_cast<double>(sizes_.forward_weights));
-        scratch_[ids] = numbers<T>(static_cast<double>(sizes_.forward_scratch) * schedule_.view().threads);
+        const Sizes sizes = kernel_of<T>(cell_).sizes(shape, schedule_.view(), ids);
+        packed_[ids] = numbers<T>(static_cast<double>(sizes.forward_weights));
+        scratch_[ids] = numbers<T>(static_cast<double>(sizes.forward_scratch) * schedule_.view().threads);
     }
 
     template <class T>
@@ -374,8 +379,14 @@ class Stream {
             if (!(h.flags() & py::array::c_style) || !h.writeable() || h.ptr() != native(h).ptr() ||
                 h.ptr() != out.ptr())
                 throw py::value_error("out: expected a writeable C-contiguous array");
+            if (!ids && py::module_::import("numpy").attr("may_share_memory")(numbers_of_x, h).cast<bool>()) {
+                numbers_of_x = numbers_of_x.attr("copy")("C");
+                input.data = data_of<T>(numbers_of_x);
+                input.stride[0] = stride_of<T>(numbers_of_x, 0);
+                input.stride[2] = stride_of<T>(numbers_of_x, 1);
+            }
         }
-        const bool first = !packed_[ids].capacity() && !was_packed_[ids];
+        const bool first = !was_packed_[ids];
         if (first) prepare<T>(ids);
         Forward<T> call{};
         call.shape = {N_, 1, weights_.D, weights_.H};
@@ -391,11 +402,10 @@ class Stream {
         call.packed = packed_[ids].template as<T>();
         call.is_packed = !first;
         call.scratch = scratch_[ids].template as<T>();
-        if (call.schedule.threads > 1) {
-            const py::gil_scoped_release release;
+        {
+            std::optional<py::gil_scoped_release> release;
+            if (worth_a_release_) release.emplace();  // a step of a few microseconds is not
             kernel_of<T>(cell_).forward(call);
-        } else {
-            kernel_of<T>(cell_).forward(call);  // a step of a few microseconds is not worth a release
         }
         was_packed_[ids] = true;
         for (int k = 0; k < cell_.states; ++k) std::swap(states_[k], next_[k]);
@@ -418,9 +428,9 @@ class Stream {
     OwnedSchedule schedule_;
     py::object zero_;
     py::array states_[max_states], next_[max_states];
-    Sizes sizes_{};
     Buffer packed_[2], scratch_[2];
-    bool was_packed_[2] = {false, false};
+    bool was_packed_[2] = {false, false};  // for floating x, for token ids
+    bool worth_a_release_ = false;
     std::atomic<bool> busy_{false};
 };
 

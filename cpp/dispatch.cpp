@@ -1,4 +1,4 @@
-// dispatch.cpp: see dispatch.hpp. Compiled for the baseline processor alone.
+// dispatch.cpp: see dispatch.hpp. Compiled for any processor of its kind.
 #include "dispatch.hpp"
 
 #include <stdexcept>
@@ -25,15 +25,10 @@ const std::vector<InstructionSet>& instruction_sets() {
 #if defined(__x86_64__)
     static const std::vector<InstructionSet> sets = [] {
         __builtin_cpu_init();
-        const bool v2 =
-            __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("ssse3") && __builtin_cpu_supports("popcnt");
-        const bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-        const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512vl");
-        return std::vector<InstructionSet>{
-            {&scalar::table, true}, {&baseline::table, v2}, {&avx2::table, v3}, {&avx512::table, v4}};
+        return std::vector<InstructionSet>{{&scalar::table, true},
+                                           {&baseline::table, __builtin_cpu_supports("x86-64-v2") != 0},
+                                           {&avx2::table, __builtin_cpu_supports("x86-64-v3") != 0},
+                                           {&avx512::table, __builtin_cpu_supports("x86-64-v4") != 0}};
     }();
 #else
     static const std::vector<InstructionSet> sets{{&scalar::table, true}, {&baseline::table, true}};

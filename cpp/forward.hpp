@@ -34,7 +34,7 @@ class ForwardSlab {
           hidden{call.shape.H},
           inputs{call.x.ids ? 0 : call.shape.D},
           weights{hidden, inputs.n, call.packed},
-          chunk(chunk_rows<Cell, T>(hidden, schedule.slab_rows)),
+          chunk(chunk_rows<Cell, T>(hidden, inputs, schedule)),
           gate_stride(odd(chunk) * W),
           state_stride(odd(schedule.slab_rows) * W),
           tape_stride(odd(schedule.rows) * W) {
@@ -42,7 +42,7 @@ class ForwardSlab {
         xs = gates + hidden.count() * Cell::pre * gate_stride;
         h = xs + inputs.count() * gate_stride;
         h_next = h + hidden.count() * state_stride;
-        c = h_next + hidden.count() * state_stride;
+        c = Cell::states > 1 ? h_next + hidden.count() * state_stride : nullptr;
     }
 
     void run() {
@@ -52,14 +52,14 @@ class ForwardSlab {
             Index rows = active(first);
             for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
             if (!call.x.ids) gather_inputs(first, last);
-            const bool together = last - first > 1;  // many rows per step: block by block, while its gates are in L1
+            const bool together = last - first > 1;  // else step() starts each block while its gates are in L1
             if (together)
                 for (Index block = 0; block < hidden.count(); ++block)
                     input_gates(first, last, rows, block, gates + block * Cell::pre * gate_stride);
             Index row = 0;
             for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W, together);
         }
-        for (Index s = begin; s < end; ++s) {
+        for (Index s = begin; s < end; ++s) {  // padding
             T* past_end = call.h + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.H;
             fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.H);
         }
@@ -162,7 +162,8 @@ class ForwardSlab {
     // The cell on the units of one block, all rows of step t.
     __attribute__((flatten)) void pointwise(Index t, Index block, const T* gate_panels) {
         const Index rows = active(t), continuing = active(t + 1), H = call.shape.H, units = hidden.units(block);
-        T* const local[max_states] = {h_next + block * state_stride, c + block * state_stride};
+        T* const local[max_states] = {h_next + block * state_stride,
+                                      Cell::states > 1 ? c + block * state_stride : nullptr};
         for (Index row = 0; row < rows; ++row) {
             const Index sequence = schedule.order[begin + row];
             Wide gate[Cell::pre], state[Cell::states];

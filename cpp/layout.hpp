@@ -1,6 +1,6 @@
 // layout.hpp: where everything stands: units in panels, gate blocks in a row, packed rows in the caller's arrays,
 // packed weights, and how large the buffers are. Shared by forward.hpp and backward.hpp.
-// It must not know what a cell computes (cells.hpp) nor how a product is formed (matmul.hpp).
+// It must not know what a cell computes (cells.hpp).
 #pragma once
 
 #include <cstddef>
@@ -33,7 +33,7 @@ struct Gates {
     static Index weight_block(int p) { return Cell::order[p] < weight_blocks ? Cell::order[p] : weight_blocks - 1; }
 };
 
-// A row of gates holds, for each block of W units, its `pre` panels; consecutive panels are `rows` rows apart.
+// A row of gates holds, for each block of W units, its `pre` panels; consecutive panels are odd(rows) rows apart.
 // The recurrent products of small batches are latency-bound: cells of one block join neighbours (see product).
 template <class Cell>
 constexpr Index blocks_at_once = Cell::pre == Cell::recurrent && Cell::recurrent < 4 ? 4 / Cell::recurrent : 1;
@@ -175,13 +175,17 @@ struct BackwardWeights {
 
 // ---- sizes
 
-// Rows of gates that forward computes from x before it walks through their steps: as many as stay in the L2 cache.
+inline Index smaller(Index a, Index b) { return a < b ? a : b; }
+inline Index larger(Index a, Index b) { return a < b ? b : a; }
+
+// Rows of gates that forward computes from x before it walks through their steps: as many as stay in the L2 cache
+// (with few units those of x count), but a step of a slab at least, and no more than there are.
 template <class Cell, class T>
-inline Index chunk_rows(Blocks<T> hidden, Index slab_rows) {
-    constexpr Index budget = 256 * 1024;
-    const Index fitting = budget / (Index(sizeof(T)) * Cell::pre * panel_width<T> * (hidden.count() + 1));
-    const Index rows = fitting < 2 * tile_rows ? 2 * tile_rows : fitting;
-    return rows < slab_rows ? slab_rows : rows;
+inline Index chunk_rows(Blocks<T> hidden, Blocks<T> inputs, const Schedule& schedule) {
+    constexpr Index gate_bytes = 256 * 1024, x_bytes = 1024 * 1024, row = panel_width<T> * Index(sizeof(T));
+    const Index fitting =
+        smaller(gate_bytes / (row * Cell::pre * (hidden.count() + 1)), x_bytes / (row * (inputs.count() + 1)));
+    return larger(smaller(larger(fitting, 2 * tile_rows), schedule.rows), schedule.slab_rows);
 }
 
 // Rows of one rank-k update of the weight gradients: a panel of these takes a third of the L1 cache.
@@ -194,7 +198,7 @@ template <class Cell, class T>
 Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
     constexpr Index W = panel_width<T>;
     const Blocks<T> hidden{shape.H}, inputs{ids ? 0 : shape.D};
-    const Index chunk = chunk_rows<Cell, T>(hidden, schedule.slab_rows), slab = odd(schedule.slab_rows);
+    const Index chunk = chunk_rows<Cell, T>(hidden, inputs, schedule), slab = odd(schedule.slab_rows);
     Sizes s;
     s.gates = hidden.count() * Cell::pre * odd(schedule.rows) * W;
     s.state = hidden.count() * odd(schedule.rows) * W;
@@ -202,8 +206,9 @@ Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
     s.forward_scratch =
         W * odd(chunk) * (hidden.count() * Cell::pre + inputs.count()) + W * slab * hidden.count() * (Cell::states + 1);
     s.backward_weights = BackwardWeights<Cell, T>{hidden, inputs, nullptr}.size(!ids);
-    s.backward_scratch = W * slab * hidden.count() * Cell::states + W * odd(dx_rows) * inputs.count();
-    s.shared_scratch = W * odd(update_rows<T>) * inputs.count();
+    s.backward_scratch =
+        W * slab * hidden.count() * Cell::states + W * odd(smaller(dx_rows, schedule.rows)) * inputs.count();
+    s.shared_scratch = W * odd(smaller(update_rows<T>, schedule.rows)) * inputs.count();
     return s;
 }
 

@@ -17,7 +17,7 @@ namespace rnnfast::RNNFAST_ISA {
 template <class T>
 constexpr Index panel_width = 2 * Vec<T>::lanes;
 
-// Registers for the accumulators of a tile: all but two columns of b, one number of a, and a spare.
+// Registers for the accumulators of a tile, of 32 or 16: the others hold two columns of b, one number of a, spares.
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int accumulators = 24;
 #else

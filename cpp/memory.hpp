@@ -1,5 +1,5 @@
 // memory.hpp: aligned buffers for tapes, packed weights and scratch. Called by bindings.cpp; knows nothing of arrays.
-// Fresh pages cost more than many a kernel (a 50 MB workspace 3 to 6 ms), so a few freed buffers are kept for
+// Fresh pages cost more than many a kernel, so a few freed buffers are kept for
 // the next call. Nothing here waits: a thread that finds the shelf in use allocates.
 #pragma once
 

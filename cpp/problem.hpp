@@ -55,7 +55,7 @@ struct Input {
     const Index* ids;  // [R] or null
 };
 
-// What forward leaves for backward, by packed row; W is the panel width of the instruction set.
+// What forward leaves for backward, by packed row; W is the panel width of the instruction set, Rp = R | 1.
 template <class T>
 struct TapeRows {
     T* gates;              // [blocks*P, Rp, W] activations, then, after backward, their gradients

@@ -2,9 +2,9 @@
 //
 // Called by matmul.hpp and the drivers; cells.hpp sees its operators, fma, activations and
 // where_less by argument-dependent lookup. It must not know of matrices, cells or threads.
-// Compiled once per instruction set, each time in a namespace of its own. Contraction is off:
-// a multiply and an add are fused where, and only where, fma() is written, so that every
-// instantiation rounds alike.
+// Compiled once per instruction set, each time in a namespace of its own. On x86-64
+// contraction is off: a multiply and an add are fused where, and only where, fma() is written, so
+// that every instantiation rounds alike.
 #pragma once
 
 #include <cstdint>
@@ -63,17 +63,13 @@ struct Native<double> {
 template <class T>
 inline typename Native<T>::Float fma_native(typename Native<T>::Float a, typename Native<T>::Float b,
                                             typename Native<T>::Float c) {
-#if defined(__FMA__)
-    if constexpr (sizeof(a) == sizeof(T))
-        return typename Native<T>::Float{
-            static_cast<T>(sizeof(T) == 4 ? __builtin_fmaf(a[0], b[0], c[0]) : __builtin_fma(a[0], b[0], c[0]))};
 #if defined(__AVX512F__)
-    else if constexpr (sizeof(a) == 64 && sizeof(T) == 4)
+    if constexpr (sizeof(T) == 4)
         return _mm512_fmadd_ps(__m512(a), __m512(b), __m512(c));
-    else if constexpr (sizeof(a) == 64)
+    else
         return _mm512_fmadd_pd(__m512d(a), __m512d(b), __m512d(c));
-#endif
-    else if constexpr (sizeof(T) == 4)
+#elif defined(__FMA__)
+    if constexpr (sizeof(T) == 4)
         return _mm256_fmadd_ps(__m256(a), __m256(b), __m256(c));
     else
         return _mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c));
@@ -259,7 +255,8 @@ inline Vec<T, R> relu(Vec<T, R> x) {
     return where_less(x, V(T(0)), V(T(0)), x);
 }
 
-// Denormals are flushed to zero while one of these lives (they cost up to 20 times more), in this thread alone.
+// Denormals are flushed to zero while one of these lives (long sequences reach them, and they are slow), in this thread
+// alone.
 class FlushDenormals {
   public:
 #if defined(__x86_64__)
@@ -279,6 +276,8 @@ class FlushDenormals {
 
   private:
     std::uint64_t saved_;
+#else
+    FlushDenormals() {}
 #endif
   public:
     FlushDenormals(const FlushDenormals&) = delete;

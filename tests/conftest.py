@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -243,3 +244,11 @@ def compare() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def check_gradients() -> Callable[..., None]:
     return check_gradients_
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Ctrl-C means what it does in a terminal, also where a background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -81,7 +81,7 @@ def test_train(trained: Trained) -> None:
     assert output[0] == "reviews: 120 training, 15 validation, 15 held-out examples"
     assert [line.split(":")[0] for line in output[1:7]] == [f"pass {i}/6" for i in range(1, 7)]
     assert all(re.search(r"loss \d\.\d+, validation accuracy \d+\.\d%, .* s, [\d,]+ tokens/s", s) for s in output[1:7])
-    assert re.fullmatch(r"stopped: max_epochs; weights of pass \d; \d+\.\d s of training", output[7])
+    assert re.fullmatch(r"all passes are done; weights of pass \d; \d+\.\d s of training", output[7])
     found = re.fullmatch(r"held-out accuracy (\S+)% \(always 'good': (\S+)%\)", output[8])
     assert found
     assert float(found[1]) == 100.0
@@ -119,7 +119,7 @@ def test_quiet_and_the_default_name(data: Path, tmp_path: Path, capsys: Capture,
     assert main(["train", "reviews.tsv", "--quiet", *QUICK]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert [line.split()[0] for line in out.splitlines()] == ["stopped:", "held-out", "saved"]
+    assert [line.split()[0] for line in out.splitlines()] == ["all", "held-out", "saved"]
     first = (tmp_path / "reviews.safetensors").read_bytes()
     assert main(["train", "reviews.tsv", "--quiet", "--one-direction", *QUICK]) == 0  # a model may be replaced
     assert (tmp_path / "reviews.safetensors").read_bytes() != first
@@ -258,7 +258,7 @@ def test_bad_data(content: bytes, message: str, tmp_path: Path, capsys: Capture)
 def test_no_data(tmp_path: Path, capsys: Capture) -> None:
     missing = str(tmp_path / "missing.tsv")
     assert f"{missing}: expected a file or one of the data sets sentiment" in fails(["train", missing], capsys)
-    assert "Is a directory" in fails(["train", str(tmp_path), "--save", str(tmp_path / "model")], capsys)
+    assert "expected a file, this is a folder" in fails(["train", str(tmp_path), "--save", str(tmp_path / "model")], capsys)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -379,28 +379,35 @@ def test_a_built_in_data_set(tmp_path: Path, capsys: Capture, monkeypatch: pytes
 
 
 def test_interrupt(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in training saves what there is; elsewhere it ends the program, as 130 tells the shell."""
+    """Ctrl-C in training saves the best whole pass, if there is one; 130 tells the shell."""
     train = ["train", str(data), "--save", str(tmp_path / "model"), *QUICK]
-    softmax = rnnfast.losses.softmax_cross_entropy
-    calls = []
+    softmax, evaluate = rnnfast.losses.softmax_cross_entropy, rnnfast.training._evaluate
+    press_now = [True]
 
     def press(*arguments: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 2:
+        if press_now.pop():
             signal.raise_signal(signal.SIGINT)
+        press_now.append(False)
         return softmax(*arguments, **options)
+
+    def press_after(*arguments: Any, **options: Any) -> Any:
+        logs = evaluate(*arguments, **options)
+        press_now[:] = [True]
+        return logs
 
     monkeypatch.setitem(rnnfast.training.LOSSES, "cross_entropy", press)
     monkeypatch.setattr(rnnfast.training, "softmax_cross_entropy", press)
-    assert main(train) == 0
+    assert main(train) == 130
+    assert not (tmp_path / "model").exists()
+    assert capsys.readouterr().err == "rnnfast: interrupted\n"
+    press_now[:] = [False]
+    monkeypatch.setattr(rnnfast.training, "_evaluate", press_after)
+    assert main([*train, "--json"]) == 130
     out, err = capsys.readouterr()
-    assert err == ""
-    assert "stopped: interrupted; weights of an unfinished first pass" in out
+    assert err == "rnnfast: interrupted\n"
+    result = json.loads(out)
+    assert (result["stopped"], result["passes"]) == ("interrupted", 1)
     assert SequenceClassifier.load(tmp_path / "model").predict(["fine"]).shape == (1,)
-    calls.clear()
-    assert main([*train, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert (result["stopped"], result["passes"]) == ("interrupted", 0)
 
     def interrupted(path: Any) -> Any:
         raise KeyboardInterrupt

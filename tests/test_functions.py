@@ -22,7 +22,7 @@ SIZES = sorted({1} | {n for w in (4, 8, 16) for n in (w - 1, w, w + 1, 2 * w + 3
 
 
 def test_cells_are_those_of_the_reference() -> None:
-    assert rnnfast.cells() == reference.cells() == ["rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru"]
+    assert rnnfast.cells() == reference.cells()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

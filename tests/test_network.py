@@ -14,7 +14,7 @@ from rnnfast import Dense, Embedding, Network
 N, T, V, D, H, K = 3, 4, 5, 2, 3, 2
 LENGTHS = np.array([4, 0, 2])
 IDS = np.array([[0, 4, 2, 4], [-9, 77, 5, 5], [3, 0, 99, -1]])  # anything past a length
-CELLS = ["rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru"]
+CELLS = rnnfast.cells()
 
 
 def numbers(*shape: int, seed: int = 2) -> np.ndarray:

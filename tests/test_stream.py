@@ -12,7 +12,7 @@ import rnnfast
 
 CELLS = rnnfast.cells()
 DTYPES = [np.float32, np.float64]
-NAMES = "rnn_tanh, rnn_relu, rnn_sigmoid, lstm, gru"
+NAMES = ", ".join(CELLS)
 N, D, H = 3, 5, 4
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import datasets
+from . import __version__, datasets
 from .estimators import SequenceClassifier
 from .files import ModelFileError, read_model
 from .functions import cells, show_config
@@ -48,8 +48,8 @@ class ProgressBar(Callback):
             return
         try:
             from tqdm import tqdm
-        except ImportError as error:
-            raise CommandError("the progress bar needs tqdm: pip install 'rnnfast[cli]', or add --quiet") from error
+        except ImportError:  # the extra "cli" brings it; a line for each pass will do
+            return
         self.bar = tqdm(total=self.batches, desc=f"pass {epoch + 1}/{self.epochs}", leave=False, unit="batch")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
@@ -126,7 +126,8 @@ def train(options: argparse.Namespace) -> None:
     model.fit(train_texts, train_labels, validation=part(valid_rows))
     seconds = progress.seconds or time.perf_counter() - started
     history = model.history_
-    model.callbacks = ()
+    if not history["loss"]:
+        raise KeyboardInterrupt  # in the first pass: nothing is worth saving
     model.save(path)
     majority, count = Counter(test_labels).most_common(1)[0]
     baseline = count / len(test_labels)
@@ -142,15 +143,19 @@ def train(options: argparse.Namespace) -> None:
             "history": history.history,
         }
         print(json.dumps(result))
-        return
-    kept = f"pass {history.best_epoch + 1}" if history["loss"] else "an unfinished first pass"
-    print(f"stopped: {history.stop_reason}; weights of {kept}; {seconds:.1f} s of training")
-    print(f"held-out accuracy {accuracy:.1%} (always '{majority}': {baseline:.1%})")
-    print(f"saved to {path}")
+    else:
+        done = "all passes are done" if history.stop_reason == "max_epochs" else f"stopped: {history.stop_reason}"
+        print(f"{done}; weights of pass {history.best_epoch + 1}; {seconds:.1f} s of training")
+        print(f"held-out accuracy {accuracy:.1%} (always '{majority}': {baseline:.1%})")
+        print(f"saved to {path}")
+    if history.stop_reason == "interrupted":
+        raise KeyboardInterrupt  # the best pass is saved, but it is not what was asked for
 
 
 def predict(options: argparse.Namespace) -> None:
     model = SequenceClassifier.load(options.model)
+    if not options.text and sys.stdin.isatty():
+        print("sentences, one on each line; Ctrl-D ends", file=sys.stderr)
     texts = options.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not texts:
         raise CommandError("expected a sentence as an argument, or lines on standard input, got none")
@@ -196,6 +201,8 @@ def _load(data: str, task: str | None) -> tuple[list[str], list[str], str, str]:
         return texts, labels, dataset.task, data
     if not Path(data).exists():
         raise CommandError(f"{data}: expected a file or one of the data sets {', '.join(known)}")
+    if Path(data).is_dir():
+        raise CommandError(f"{data}: expected a file, this is a folder")
     texts, labels = datasets.read_classification(data)
     if len(set(labels)) < 2:
         raise CommandError(f"{data}: expected at least two labels, got {labels[0]!r} alone")
@@ -240,6 +247,7 @@ def _whole(text: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnnfast", description="Recurrent neural networks on a CPU.")
+    parser.add_argument("--version", action="version", version=f"rnnfast {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     show = argparse.ArgumentDefaultsHelpFormatter
 

@@ -168,6 +168,7 @@ class SequenceClassifier(_Estimator):
     network_: Network
     history_: History
     n_features_in_: int
+    fitted_params_: dict[str, Any]
 
     def __init__(
         self,
@@ -279,6 +280,7 @@ class SequenceClassifier(_Estimator):
         )
         self.classes_, self.encoder_, self.network_, self.history_ = classes, encoder, network, history
         self.n_features_in_ = encoder.size
+        self.fitted_params_ = self.get_params()  # what save writes: set_params does not change a fitted model
         return self
 
     def predict_proba(self, X: Any) -> Array:
@@ -306,8 +308,8 @@ class SequenceClassifier(_Estimator):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a safetensors file, whole or not at all."""
         network = self._fitted()
-        params = {k: v for k, v in self.get_params().items() if k != "callbacks"}
-        params["dtype"] = np.dtype(self.dtype).name
+        params = {k: v for k, v in self.fitted_params_.items() if k != "callbacks"}
+        params["dtype"] = network.dtype.name
         vocabulary = self.encoder_.vocabulary
         settings = {
             "params": params,
@@ -356,6 +358,7 @@ class SequenceClassifier(_Estimator):
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelFileError(f"{path}: expected a whole {cls.__name__}, got one with {error}") from error
         model.n_features_in_ = model.encoder_.size
+        model.fitted_params_ = model.get_params()
         model.history_ = History()
         return model
 

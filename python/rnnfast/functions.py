@@ -75,8 +75,8 @@ def forward(
     keep_tape : bool
         Store what :func:`backward` needs. False is inference: less memory, and ``tape`` is None.
     num_threads : int, optional
-        OpenMP threads, at most one for each few microseconds of work; None is :func:`get_num_threads`. Results
-        have the same bits for every number.
+        OpenMP threads, at most one for each million flops (some 20 µs) and four for each processor; None is
+        :func:`get_num_threads`. Results have the same bits for every number.
 
     Returns
     -------

@@ -8,6 +8,7 @@ nor optimisers.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -56,6 +57,9 @@ class Layer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("parameters", "gradients")}
+
+    def __copy__(self) -> Any:
+        return copy.deepcopy(self)  # two layers cannot share one vector
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # A copied or unpickled view is an array of its own: views are made anew.
@@ -554,6 +558,9 @@ class Network:
             layer.bind(self.vector[part], self.gradient_vector[part])
             start += layer.size
 
+    def __copy__(self) -> Network:
+        return copy.deepcopy(self)
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._join()
@@ -594,7 +601,7 @@ class Network:
         return self.dense.forward(h, training=training)
 
     def backward(self, d: Array) -> None:
-        """Write ``gradient_vector``, from the gradient of the outputs."""
+        """Write ``gradient_vector``, from the gradient of the outputs, which must be 0 at padded steps."""
         before, after = self._masks
         dh = self.dense.backward(d)
         if after is not None:

@@ -1,7 +1,7 @@
 """The recurrences in NumPy alone: the oracle that every kernel is compared with, and the slow half of benchmarks.
 
 ``forward`` and ``backward`` are the same calls as :func:`rnnfast.forward` and :func:`rnnfast.backward`, with the same
-checks. The module mirrors cpp/cells.hpp, forward.hpp and backward.hpp name for name, so that reading one teaches the
+checks. The module mirrors cpp/cells.hpp, forward.hpp and backward.hpp step for step, so that reading one teaches the
 other. It imports nothing but NumPy, and the cells return new arrays, never views into which something is written.
 """
 
@@ -317,7 +317,7 @@ def backward(
     return Gradients(dx, dWx, dWh, db, tuple(d))
 
 
-# ---- bindings.cpp: the same checks and the same words
+# ---- arguments.hpp: the same checks and the same words
 
 
 def _find_cell(name: str) -> type[Cell]:

@@ -241,7 +241,8 @@ def fit(
         See above.
     validation : tuple (x, y) or (x, y, lengths), optional
     monitor : "loss", "val_loss" or "val_accuracy", optional
-        By what passes are compared; None is "val_loss" with validation data, else "loss".
+        By what passes are compared; None is "val_loss" with validation data, else "loss". Equal accuracies are
+        compared by "val_loss".
     clip_norm : float, optional
         Scale the gradient to at most this Euclidean norm (Pascanu et al. 2013).
     clip_value : float, optional
@@ -300,7 +301,7 @@ def fit(
     optimizer = Adam() if optimizer is None else optimizer
     rng = np.random.default_rng(seed)
     trainer = _Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate)
-    history, best, best_weights, waited = History(), np.inf, None, 0
+    history, best, best_tie_break, best_weights, waited = History(), np.inf, np.inf, None, 0
     callbacks = list(callbacks)
     model.stop_training = False
 
@@ -341,29 +342,28 @@ def fit(
             if whole:  # a part of a pass is neither a loss to compare nor a line of the history
                 history.append(logs)
                 monitored = -logs[monitor] if monitor == "val_accuracy" else logs[monitor]
+                tie_break = logs.get("val_loss", 0.0)
                 if monitored < best - tol:
                     waited = 0
                 else:
                     waited += 1
-                if monitored < best:
-                    best, history.best_epoch, best_weights = monitored, epoch, model.vector.copy()
+                if (monitored, tie_break) < (best, best_tie_break):
+                    best, best_tie_break = monitored, tie_break
+                    history.best_epoch, best_weights = epoch, model.vector.copy()
                 _call(callbacks, "on_epoch_end", epoch, logs)
-            reason = (
-                "interrupted"
-                if interrupt.pressed
-                else "callback"
-                if model.stop_training
-                else "zero loss"
-                if logs["loss"] == 0
-                else "target loss"
-                if target_loss is not None and logs["loss"] <= target_loss
-                else "no improvement"
-                if patience is not None and waited >= patience
-                else ""
-            )
-            if reason:
-                history.stop_reason = reason
-                break
+            if interrupt.pressed:
+                history.stop_reason = "interrupted"
+            elif model.stop_training:
+                history.stop_reason = "callback"
+            elif logs["loss"] == 0:
+                history.stop_reason = "zero loss"
+            elif target_loss is not None and logs["loss"] <= target_loss:
+                history.stop_reason = "target loss"
+            elif patience is not None and waited >= patience:
+                history.stop_reason = "no improvement"
+            else:
+                continue
+            break
     keep_best = validation is not None or patience is not None or history.stop_reason == "interrupted"
     if keep_best and best_weights is not None:
         model.vector[...] = best_weights
