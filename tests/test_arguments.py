@@ -5,6 +5,7 @@ The messages about wrong arguments are in test_errors.py.
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from typing import Any
 
@@ -205,3 +206,21 @@ def test_nan_reaches_its_own_row_alone(make_problem: Any, assert_same_bits: Any,
         others = [0, 1, 3, 4]
         assert_same_bits(got[name][others], expected[name][others], name)
     assert_same_bits(got["h"][2, :1], expected["h"][2, :1])
+
+
+def test_an_interrupt_is_no_wrong_argument() -> None:
+    class Interrupted:
+        def __array__(self, *arguments: Any, **options: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rnnfast.forward("lstm", Interrupted(), np.zeros((1, 4)), np.zeros((1, 4)))
+
+
+def test_scratch_follows_the_rows_that_there_are() -> None:
+    """One row of 300,000 features needs megabytes, not as many rows of them as usually make a chunk."""
+    D = 300_000
+    x, Wx, Wh = np.ones((1, 1, D), "f4"), np.zeros((D, 1), "f4"), np.zeros((1, 1), "f4")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rnnfast.backward(rnnfast.forward("rnn_tanh", x, Wx, Wh).tape, np.ones((1, 1, 1), "f4"))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KiB

@@ -258,7 +258,9 @@ def test_bad_data(content: bytes, message: str, tmp_path: Path, capsys: Capture)
 def test_no_data(tmp_path: Path, capsys: Capture) -> None:
     missing = str(tmp_path / "missing.tsv")
     assert f"{missing}: expected a file or one of the data sets sentiment" in fails(["train", missing], capsys)
-    assert "expected a file, this is a folder" in fails(["train", str(tmp_path), "--save", str(tmp_path / "model")], capsys)
+    assert "expected a file, this is a folder" in fails(
+        ["train", str(tmp_path), "--save", str(tmp_path / "model")], capsys
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -312,3 +312,11 @@ def test_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     assert all("loss 0." in line for line in lines)
     SequenceClassifier(**SMALL | {"max_epochs": 2}).fit(SENTENCES, GOOD)
     assert capsys.readouterr() == ("", "")
+
+
+def test_parameters_set_after_fit_do_not_spoil_the_file(tmp_path: Path) -> None:
+    model = rnnfast.SequenceClassifier(hidden_size=4, max_epochs=1, random_state=0)
+    model.fit(["a b", "c d"] * 4, [0, 1] * 4)
+    model.set_params(hidden_size=9, dtype="float64").save(tmp_path / "model")
+    same = rnnfast.SequenceClassifier.load(tmp_path / "model")
+    np.testing.assert_array_equal(same.predict_proba(["a d"]), model.predict_proba(["a d"]))

@@ -305,3 +305,12 @@ def test_errors_of_backward() -> None:
     network.forward(numbers(N, T, D))
     with pytest.raises(RuntimeError, match="expected a forward pass with training=True"):
         network.backward(np.zeros((N, K)))
+
+
+def test_a_shallow_copy_is_whole() -> None:
+    """Two networks cannot share layers: each is views into one vector."""
+    network = Network(V, H, K, embedding_size=D, seed=0)
+    twin = copy.copy(network)
+    network.vector[...] = 0
+    assert not network.forward(IDS, lengths=LENGTHS).any()
+    assert twin.forward(IDS, lengths=LENGTHS).any()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -294,3 +296,43 @@ def test_one_thread_at_a_time(make_problem: Any) -> None:
     if rnnfast.get_num_threads() > 1:  # steps of one thread keep the interpreter's lock
         assert set(refused) == {"Stream: expected one thread at a time, got two at once"}
     stream.step(p.x[:, 0])
+
+
+FAILED_STEP = """
+import resource, sys
+import numpy as np, rnnfast
+rng = np.random.default_rng(0)
+x, Wx, Wh = (rng.normal(size=s).astype("f4") for s in [(60_000, 8), (8, 1024), (256, 1024)])
+stream = rnnfast.Stream("lstm", Wx, Wh, batch_size=len(x))
+out = np.zeros((len(x), 256), "f4")
+right = rnnfast.forward("lstm", x[:, None], Wx, Wh, keep_tape=False).h[:, 0]
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+failed = 0
+for spare in np.arange(0.5, 6, 0.5):
+    resource.setrlimit(resource.RLIMIT_AS, (used + int(spare * 2**20), -1))
+    try:
+        rnnfast.Stream("lstm", Wx, Wh, batch_size=10).step(x[:10])
+        stream.step(x, out)
+    except MemoryError:
+        failed += 1
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+stream.reset()
+assert (stream.step(x, out) == right).all()
+print("failed", failed)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space through /proc")
+def test_a_step_after_one_that_found_no_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", FAILED_STEP], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.startswith("failed")
+
+
+def test_out_may_overlap_the_input() -> None:
+    rng = np.random.default_rng(0)
+    Wx, Wh = rng.normal(size=(16, 48)), rng.normal(size=(16, 48))
+    base = rng.normal(size=(201, 16))
+    expected = rnnfast.Stream("gru", Wx, Wh, batch_size=200).step(base[:-1].copy())
+    rnnfast.Stream("gru", Wx, Wh, batch_size=200).step(base[:-1], base[1:])
+    np.testing.assert_array_equal(base[1:], expected)

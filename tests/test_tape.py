@@ -121,3 +121,17 @@ def test_tapes_are_independent(make_problem: Any, assert_same_bits: Any) -> None
     tapes = [p.forward().tape for p in problems]
     for k in np.random.default_rng(0).permutation(30):
         assert_same_bits(rnnfast.backward(tapes[k], problems[k].dh, problems[k].dstate).x, expected[k])
+
+
+@pytest.mark.parametrize("name", ["x", "Wx", "Wh", "b"])
+def test_an_array_reshaped_before_backward(name: str) -> None:
+    """The tape keeps a view of its own: the caller's object may take another shape."""
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.normal(size=(6, 5, 2)), "Wx": rng.normal(size=(2, 3)), "Wh": rng.normal(size=(3, 3)),
+              "b": rng.normal(size=3)}  # fmt: skip
+    expected = rnnfast.backward(rnnfast.forward("rnn_tanh", **arrays).tape, np.ones((6, 5, 3)))
+    tape = rnnfast.forward("rnn_tanh", **arrays).tape
+    arrays[name].shape = (arrays[name].size,)
+    gradients = rnnfast.backward(tape, np.ones((6, 5, 3)))
+    for actual, right in zip(gradients[:4], expected[:4], strict=True):
+        np.testing.assert_array_equal(actual, right)
