@@ -47,13 +47,14 @@ IMPORTS = {
     "reference": set(),
     "functions": {"_core", "reference"},
     "layers": {"_core", "functions"},
+    "network": {"layers"},
     "losses": set(),
     "optimizers": set(),
     "preprocessing": set(),
-    "training": {"layers", "losses", "optimizers", "preprocessing"},
+    "training": {"losses", "optimizers", "preprocessing"},
     "files": set(),
     "datasets": set(),
-    "estimators": {"files", "layers", "losses", "optimizers", "preprocessing", "training"},
+    "estimators": {"files", "network", "losses", "optimizers", "preprocessing", "training"},
     "__main__": {"datasets", "estimators", "files", "functions", "preprocessing", "training"},
 }
 THIRD_PARTY = {"files": {"safetensors"}, "__main__": {"tqdm"}}  # beside numpy

@@ -22,8 +22,9 @@ from .functions import (
     set_num_threads,
     show_config,
 )
-from .layers import GRU, LSTM, RNN, Dense, Embedding, Network
+from .layers import GRU, LSTM, RNN, Dense, Embedding
 from .losses import softmax, softmax_cross_entropy, squared_error
+from .network import Network
 from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
 from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
 from .training import Callback, History, Sequences, evaluate, fit

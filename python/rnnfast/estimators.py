@@ -1,6 +1,6 @@
 """Estimators in scikit-learn's conventions: data in, predictions out.
 
-Texts, tokens, ids or arrays become batches (preprocessing.py), a Network (layers.py) is trained by fit (training.py),
+Texts, tokens, ids or arrays become batches (preprocessing.py), a Network (network.py) is trained by fit (training.py),
 and saved (files.py). scikit-learn itself is not needed. An estimator must not know how a gradient is computed.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .files import ModelFileError, read_model, write_model
-from .layers import Network
 from .losses import softmax
+from .network import Network
 from .optimizers import Adam
 from .preprocessing import Vocabulary, batches, split, tokenize
 from .training import Callback, History, Sequences, fit

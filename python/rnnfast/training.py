@@ -1,6 +1,6 @@
 """fit: batches, loss, back-propagation, clipping, the optimiser, and the rules that stop it.
 
-Works on any model with ``forward``, ``backward``, ``vector`` and ``gradient_vector`` (layers.Network is one). Called
+Works on any model with ``forward``, ``backward``, ``vector`` and ``gradient_vector`` (network.Network is one). Called
 by estimators.py and by users; it must not know of texts, labels or files.
 """
 
