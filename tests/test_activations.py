@@ -50,7 +50,7 @@ def ulps(actual: np.ndarray, exact: np.ndarray) -> np.ndarray:
 EXACT = {"tanh": np.tanh, "sigmoid": lambda x: np.where(x < 0, np.exp(-np.abs(x)), 1) / (1 + np.exp(-np.abs(x)))}
 MOST = {
     ("tanh", np.float32): 2.5,
-    ("sigmoid", np.float32): 2.9,  # 2.87 over all numbers; docs/performance.md says what 2 would take
+    ("sigmoid", np.float32): 2.9,  # what it reaches; the promise is in the next test
     ("tanh", np.float64): 4.0,
     ("sigmoid", np.float64): 4.0,
 }
@@ -66,6 +66,12 @@ def test_accuracy(name: str, dtype: Any) -> None:
     worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
     most = MOST[name, dtype]
     assert error[worst] <= most, f"{name}({x[worst]!r}): {error[worst]:.3f} ULP, allowed {most}"
+
+
+@pytest.mark.xfail(reason="not kept yet: 2.87 ULP for x < 0; docs/performance.md says what 2 would take")
+def test_promised_accuracy_of_sigmoid() -> None:
+    x = sample(np.float32)
+    assert ulps(apply("sigmoid", x), EXACT["sigmoid"](x.astype(np.longdouble))).max() <= 2
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
