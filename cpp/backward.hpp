@@ -8,6 +8,7 @@
 #include <omp.h>
 
 #include "layout.hpp"
+#include "team.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 
@@ -39,8 +40,10 @@ class BackwardPass {
     void pack_block(Index block) const { weights.pack_block(call.weights, block); }
 
     // Through time: dstate and, in place of the activations, the gradients of the pre-activations.
-    void slab(Index index, T* scratch) const {
+    void slab(Index index, const Member& member, T* scratch) const {
         const Index begin = schedule.slab[index], end = schedule.slab[index + 1];
+        const Index first = part(hidden.count(), member.team, member.index);
+        const Index last = part(hidden.count(), member.team, member.index + 1);  // blocks of units: this member's
         const auto active = [&](Index t) {
             const Index a = schedule.active[t] < end ? schedule.active[t] : end;
             return a > begin ? a - begin : 0;
@@ -49,35 +52,43 @@ class BackwardPass {
         const Reduction k{hidden.count(), Cell::pre * tape_stride, Cell::recurrent, tape_stride, hidden.last()};
         for (Index t = begin < end ? schedule.length[begin] - 1 : -1; t >= 0; --t) {
             const Index rows = active(t), row0 = schedule.offset[t] + begin;
-            for (Index row = active(t + 1); row < rows; ++row) read_final_gradient(schedule.order[begin + row], row, d);
-            for (Index block = 0; block < hidden.count(); ++block) pointwise(t, begin, rows, block, d);
+            for (Index row = active(t + 1); row < rows; ++row)
+                read_final_gradient(schedule.order[begin + row], row, first, last, d);
+            for (Index block = first; block < last; ++block) pointwise(t, begin, rows, block, d);
+            member.wait();  // the product needs the gradients of all units
             const T* gates = call.tape.gates + Gates<Cell>::recurrent_first * tape_stride + row0 * W;
-            product_of_all(rows, hidden, k, gates, weights.WhT(0), ConstPanels<T>{d[0], state_stride},
-                           Panels<T>{d[0], state_stride});
+            product_of_blocks(first, last, rows, hidden, k, gates, weights.WhT(0), ConstPanels<T>{d[0], state_stride},
+                              Panels<T>{d[0], state_stride});
         }
-        for (Index row = 0; row < end - begin; ++row) write_initial_gradient(begin + row, row, d);
+        for (Index row = 0; row < end - begin; ++row) write_initial_gradient(begin + row, row, first, last, d);
         if (call.dx)  // padding
-            for (Index s = begin; s < end; ++s) {
+            for (Index s = begin + member.index; s < end; s += member.team) {
                 T* past_end = call.dx + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.D;
                 fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.D);
             }
     }
 
+    // Tasks of dx: chunks of packed rows and, where these are few, parts of the blocks of inputs.
     Index dx_chunks() const { return call.dx ? (schedule.rows + dx_rows - 1) / dx_rows : 0; }
+    Index dx_parts() const { return smaller(inputs.count(), 2 * schedule.threads / larger(dx_chunks(), 1) + 1); }
+    Index dx_tasks() const { return dx_chunks() * dx_parts(); }
 
-    // dx = dgates Wx^T for one chunk of packed rows
-    void dx_chunk(Index index, T* scratch) const {
-        const Index first = index * dx_rows, rows = smaller(schedule.rows - first, dx_rows);
+    // dx = dgates Wx^T for one chunk of packed rows and one part of the inputs
+    void dx_task(Index task, T* scratch) const {
+        const Index begin = task / dx_parts() * dx_rows, rows = smaller(schedule.rows - begin, dx_rows);
+        const Index first = part(inputs.count(), dx_parts(), task % dx_parts());
+        const Index last = part(inputs.count(), dx_parts(), task % dx_parts() + 1);
         const Index stride = odd(smaller(dx_rows, schedule.rows)) * W;
         const Reduction k{hidden.count(), Cell::pre * tape_stride, Cell::input, tape_stride, hidden.last()};
         static constexpr T zero[W] = {};
         const Panels<T> out{scratch, stride};
-        product_of_all(rows, inputs, k, call.tape.gates + first * W, weights.WxT(0), ConstPanels<T>{zero, 0, 0}, out);
-        for_rows(schedule, first, first + rows, [&](Index row, Index position, Index step) {
+        product_of_blocks(first, last, rows, inputs, k, call.tape.gates + begin * W, weights.WxT(0),
+                          ConstPanels<T>{zero, 0, 0}, out);
+        for_rows(schedule, begin, begin + rows, [&](Index row, Index position, Index step) {
             const Index time = time_of(schedule, position, step);
             T* to = call.dx + (schedule.order[position] * call.shape.T + time) * call.shape.D;
-            for (Index block = 0; block < inputs.count(); ++block)
-                Wide::load(scratch + block * stride + (row - first) * W)
+            for (Index block = first; block < last; ++block)
+                Wide::load(scratch + block * stride + (row - begin) * W)
                     .store_partial(to + block * W, inputs.units(block));
         });
     }
@@ -129,9 +140,9 @@ class BackwardPass {
     Index input_tasks() const { return call.x.ids ? 1 : inputs.count(); }
     Index tasks_per_panel() const { return input_tasks() + hidden.count() + 1; }
 
-    void read_final_gradient(Index sequence, Index row, T* const* d) const {
+    void read_final_gradient(Index sequence, Index row, Index first, Index last, T* const* d) const {
         for (int k = 0; k < Cell::states; ++k)
-            for (Index block = 0; block < hidden.count(); ++block)
+            for (Index block = first; block < last; ++block)
                 for (Index i = 0; i < W; ++i)
                     d[k][block * state_stride + row * W + i] =
                         call.dstate[k] && i < hidden.units(block)
@@ -139,11 +150,11 @@ class BackwardPass {
                             : T(0);
     }
 
-    void write_initial_gradient(Index position, Index row, T* const* d) const {
+    void write_initial_gradient(Index position, Index row, Index first, Index last, T* const* d) const {
         const Index sequence = schedule.order[position];
-        if (schedule.length[position] == 0) read_final_gradient(sequence, row, d);
+        if (schedule.length[position] == 0) read_final_gradient(sequence, row, first, last, d);
         for (int k = 0; k < Cell::states; ++k)
-            for (Index block = 0; block < hidden.count(); ++block)
+            for (Index block = first; block < last; ++block)
                 __builtin_memcpy(call.dinitial[k] + sequence * call.shape.H + block * W,
                                  d[k] + block * state_stride + row * W, sizeof(T) * hidden.units(block));
     }
@@ -196,16 +207,25 @@ void backward(const Backward<T>& call) {
         fill_zero(call.dWh, call.shape.H * row_length);
         if (call.db) fill_zero(call.db, Cell::pre * call.shape.H);
     }
+    SpinBarrier barriers[max_teams];
 #pragma omp parallel num_threads(schedule.threads) if (schedule.threads > 1)
     {
         const FlushDenormals flush;
-        T* const scratch = call.scratch + omp_get_thread_num() * pass.size.backward_scratch;
+        const int thread = omp_get_thread_num();
+        T* const scratch = call.scratch + thread * pass.size.backward_scratch;
 #pragma omp for schedule(static)
         for (Index block = 0; block < pass.pack_blocks(); ++block) pass.pack_block(block);
+        if (schedule.team > 1 && omp_get_num_threads() == schedule.threads) {
+            const Index slab = thread / schedule.team;
+            if (slab < schedule.slabs)
+                pass.slab(slab, {schedule.team, thread % schedule.team, &barriers[slab]}, scratch);
+#pragma omp barrier
+        } else {
 #pragma omp for schedule(dynamic, 1)
-        for (Index slab = 0; slab < schedule.slabs; ++slab) pass.slab(slab, scratch);
+            for (Index slab = 0; slab < schedule.slabs; ++slab) pass.slab(slab, {}, scratch);
+        }
 #pragma omp for schedule(dynamic, 1) nowait
-        for (Index chunk = 0; chunk < pass.dx_chunks(); ++chunk) pass.dx_chunk(chunk, scratch);
+        for (Index task = 0; task < pass.dx_tasks(); ++task) pass.dx_task(task, scratch);
         if (call.x.ids) {
 #pragma omp for schedule(static)
             for (Index token = 0; token < call.shape.D; ++token) fill_zero(call.dWx + token * row_length, row_length);

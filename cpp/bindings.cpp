@@ -59,6 +59,13 @@ double flops_per_row(const Cell& cell, Index D, Index H) {
     return 2.0 * cell.weight_blocks * static_cast<double>(H) * static_cast<double>(D + H + 16);
 }
 
+// times: 1 for a forward pass, 2 for a backward pass
+void share(OwnedSchedule& schedule, int threads, const Cell& cell, Index D, Index H, bool is_double, int times = 1) {
+    const double recurrent = flops_per_row(cell, 0, H) * times;
+    const double weight_bytes = static_cast<double>(cell.weight_blocks) * static_cast<double>(H * H);
+    schedule.share(threads, flops_per_row(cell, D, H) * times, recurrent, weight_bytes * (is_double ? 8 : 4));
+}
+
 template <class T>
 const Kernel<T>& kernel_of(const Cell& cell) {
     if constexpr (std::is_same_v<T, float>)
@@ -153,7 +160,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         for (const Index length : *lengths) steps = std::max(steps, length);
     }
     OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, backwards);
-    schedule.share(threads, flops_per_row(cell, x.is_ids() ? 0 : shape.D, shape.H));
+    share(schedule, threads, cell, x.is_ids() ? 0 : shape.D, shape.H, is_double);
     if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
 
     return with_type(is_double, [&](auto zero) -> py::tuple {
@@ -221,7 +228,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>("dstate", {shape.N, shape.H}));
         if (tape.used.exchange(true))
             throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
-        tape.schedule.share(threads, 2 * flops_per_row(tape.cell, ids ? 0 : shape.D, shape.H));
+        share(tape.schedule, threads, tape.cell, ids ? 0 : shape.D, shape.H, tape.is_double, 2);
         const Sizes sizes = kernel.sizes(shape, tape.schedule.view(), ids);
         Buffer packed, scratch;
         try {
@@ -272,9 +279,8 @@ class Stream {
           N_(check_batch(batch_size, weights_.H)),
           schedule_(N_, 1, nullptr, false) {
         weights_.copy();  // later changes of the caller's do not reach the stream
-        const double flops = flops_per_row(cell_, weights_.D, weights_.H);
-        schedule_.share(threads_of(py::none()), flops);
-        worth_a_release_ = flops * static_cast<double>(N_) > 1e6;
+        share(schedule_, threads_of(py::none()), cell_, weights_.D, weights_.H, floating_.is_double());
+        worth_a_release_ = flops_per_row(cell_, weights_.D, weights_.H) * static_cast<double>(N_) > 1e6;
         zero_ = with_type(floating_.is_double(), [&](auto zero) -> py::object {
             using T = decltype(zero);
             auto array = new_array<T>("state", {N_, weights_.H});

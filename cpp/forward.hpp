@@ -1,13 +1,15 @@
 // forward.hpp: the forward pass of any cell: the loop over time, lengths, direction, and the split over threads.
 // Called by kernels.cpp.
 //
-// A slab, some adjacent sorted positions, is carried by one thread through all steps without a barrier. Rows are
-// independent, so that no result depends on the slabs.
+// A slab, some adjacent sorted positions, is carried through all steps by one thread without a barrier, or by a team
+// of threads, each of which owns some blocks of units (and their weights, which stay in its L2 cache) and waits for the
+// others once a step. Every number is computed alike in either case, so that no result depends on the split.
 #pragma once
 
 #include <omp.h>
 
 #include "layout.hpp"
+#include "team.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 
@@ -19,20 +21,25 @@ class ForwardSlab {
     const Forward<T>& call;
     const Schedule& schedule;
     const Index begin, end;  // sorted positions
+    const Member member;
     const Blocks<T> hidden, inputs;
+    const Index first_block, last_block;  // of units: this member's
     const ForwardWeights<Cell, T> weights;
     const Index chunk, gate_stride, state_stride, tape_stride;  // of panels, in numbers
-    T *gates, *xs;                                              // [blocks * pre, chunk, W], [input blocks, chunk, W]
-    T *h, *h_next, *c;                                          // [blocks, slab, W]
+    T *gates, *xs;      // [blocks * pre, chunk, W], [input blocks, chunk, W]: this member's
+    T *h, *h_next, *c;  // [blocks, slab, W]: the team's
 
   public:
-    ForwardSlab(const Forward<T>& call, Index slab, T* scratch)
+    ForwardSlab(const Forward<T>& call, Index slab, const Member& member, T* scratch, T* team_scratch)
         : call(call),
           schedule(call.schedule),
           begin(schedule.slab[slab]),
           end(schedule.slab[slab + 1]),
+          member(member),
           hidden{call.shape.H},
           inputs{call.x.ids ? 0 : call.shape.D},
+          first_block(part(hidden.count(), member.team, member.index)),
+          last_block(part(hidden.count(), member.team, member.index + 1)),
           weights{hidden, inputs.n, call.packed},
           chunk(chunk_rows<Cell, T>(hidden, inputs, schedule)),
           gate_stride(odd(chunk) * W),
@@ -40,7 +47,7 @@ class ForwardSlab {
           tape_stride(odd(schedule.rows) * W) {
         gates = scratch;
         xs = gates + hidden.count() * Cell::pre * gate_stride;
-        h = xs + inputs.count() * gate_stride;
+        h = team_scratch + (xs - scratch) + inputs.count() * gate_stride;
         h_next = h + hidden.count() * state_stride;
         c = Cell::states > 1 ? h_next + hidden.count() * state_stride : nullptr;
     }
@@ -48,18 +55,19 @@ class ForwardSlab {
     void run() {
         const Index steps = begin < end ? schedule.length[begin] : 0;
         read_initial_state();
+        member.wait();
         for (Index first = 0, last; first < steps; first = last) {
             Index rows = active(first);
             for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
             if (!call.x.ids) gather_inputs(first, last);
             const bool together = last - first > 1;  // else step() starts each block while its gates are in L1
             if (together)
-                for (Index block = 0; block < hidden.count(); ++block)
+                for (Index block = first_block; block < last_block; ++block)
                     input_gates(first, last, rows, block, gates + block * Cell::pre * gate_stride);
             Index row = 0;
             for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W, together);
         }
-        for (Index s = begin; s < end; ++s) {  // padding
+        for (Index s = begin + member.index; s < end; s += member.team) {  // padding
             T* past_end = call.h + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.H;
             fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.H);
         }
@@ -81,7 +89,7 @@ class ForwardSlab {
     void read_initial_state() {
         for (int k = 0; k < Cell::states; ++k)
             for (Index row = 0; row < end - begin; ++row)
-                for (Index block = 0; block < hidden.count(); ++block) {
+                for (Index block = first_block; block < last_block; ++block) {
                     const Index unit = schedule.order[begin + row] * call.shape.H + block * W;
                     T* local = local_state(k) + block * state_stride + row * W;
                     for (Index i = 0; i < W; ++i)
@@ -140,11 +148,10 @@ class ForwardSlab {
         const Index rows = active(t);
         const Reduction k{hidden.count(), state_stride, 1, 0, hidden.last()};
         constexpr Index first = Gates<Cell>::recurrent_first;
-        for (Index block = 0, next; block < hidden.count(); block = next) {
+        for (Index block = first_block, next; block < last_block; block = next) {
             next = block + 1;
             if (rows <= tile_rows / 2 && hidden.registers(block) == 2)
-                while (next < hidden.count() && next < block + blocks_at_once<Cell> && hidden.registers(next) == 2)
-                    ++next;
+                while (next < last_block && next < block + blocks_at_once<Cell> && hidden.registers(next) == 2) ++next;
             T* const panels = gates_t + (with_input ? block * Cell::pre * gate_stride : 0);
             const auto panels_of = [&](Index b) { return panels + (b - block) * Cell::pre * gate_stride; };
             if (!with_input)
@@ -154,6 +161,7 @@ class ForwardSlab {
                     ConstPanels<T>{out.data, gate_stride}, out);
             for (Index b = block; b < next; ++b) pointwise(t, b, panels_of(b));
         }
+        member.wait();  // from here on h_next is complete and h no longer read
         T* swapped = h;
         h = h_next;
         h_next = swapped;
@@ -194,16 +202,27 @@ void forward(const Forward<T>& call) {
     const bool ids = call.x.ids != nullptr;
     const ForwardWeights<Cell, T> weights{hidden, ids ? 0 : call.shape.D, call.packed};
     const Index scratch = sizes<Cell, T>(call.shape, schedule, ids).forward_scratch;
+    SpinBarrier barriers[max_teams];
 #pragma omp parallel num_threads(schedule.threads) if (schedule.threads > 1)
     {
         const FlushDenormals flush;
+        const int thread = omp_get_thread_num();
         if (!call.is_packed) {
 #pragma omp for schedule(static)
             for (Index block = 0; block < hidden.count(); ++block) weights.pack_block(call.weights, block);
         }
+        const auto run = [&](Index slab, const Member& member, int leader) {
+            ForwardSlab<Cell, T>(call, slab, member, call.scratch + thread * scratch, call.scratch + leader * scratch)
+                .run();
+        };
+        if (schedule.team > 1 && omp_get_num_threads() == schedule.threads) {
+            const Index slab = thread / schedule.team;
+            const Member member{schedule.team, thread % schedule.team, &barriers[slab]};
+            if (slab < schedule.slabs) run(slab, member, thread - member.index);
+        } else {
 #pragma omp for schedule(dynamic, 1)
-        for (Index slab = 0; slab < schedule.slabs; ++slab)
-            ForwardSlab<Cell, T>(call, slab, call.scratch + omp_get_thread_num() * scratch).run();
+            for (Index slab = 0; slab < schedule.slabs; ++slab) run(slab, {}, thread);
+        }
     }
 }
 

@@ -38,6 +38,8 @@ struct Gates {
 template <class Cell>
 constexpr Index blocks_at_once = Cell::pre == Cell::recurrent && Cell::recurrent < 4 ? 4 / Cell::recurrent : 1;
 
+inline Index smaller(Index a, Index b) { return a < b ? a : b; }
+inline Index larger(Index a, Index b) { return a < b ? b : a; }
 inline Index odd(Index rows) { return rows | 1; }  // panels an odd number of rows apart fall into different cache sets
 
 template <class T>
@@ -79,16 +81,19 @@ inline void pack_input(const Input<T>& x, Blocks<T> inputs, Index sequence, Inde
     }
 }
 
-// A product whose result is all the panels of a dimension, the last of them perhaps half in use.
+// A product whose result is the panels first..last-1 of a dimension, the last of them perhaps half in use.
 template <class T>
-inline void product_of_all(Index rows, Blocks<T> columns, const Reduction& k, const T* a, const T* b,
-                           ConstPanels<T> from, Panels<T> out) {
-    const Index full = columns.full();
-    product(rows, full, 2, k, a, b, from, out);
-    if (full == columns.count()) return;
-    from.data += full * from.panel_stride;
-    out.data += full * out.panel_stride;
-    product(rows, Index(1), 1, k, a, b + full * k.size(panel_width<T>) * panel_width<T>, from, out);
+inline void product_of_blocks(Index first, Index last, Index rows, Blocks<T> columns, const Reduction& k, const T* a,
+                              const T* b, ConstPanels<T> from, Panels<T> out) {
+    constexpr Index W = panel_width<T>;
+    const Index full = smaller(last, columns.full());
+    const auto part_of = [&](Index begin, Index end, int registers) {
+        product(rows, end - begin, registers, k, a, b + begin * k.size(W) * W,
+                ConstPanels<T>{from.data + begin * from.panel_stride, from.panel_stride, from.row_stride},
+                Panels<T>{out.data + begin * out.panel_stride, out.panel_stride});
+    };
+    if (first < full) part_of(first, full, 2);
+    if (larger(first, full) < last) part_of(larger(first, full), last, 1);
 }
 
 // ---- packed weights
@@ -174,9 +179,6 @@ struct BackwardWeights {
 };
 
 // ---- sizes
-
-inline Index smaller(Index a, Index b) { return a < b ? a : b; }
-inline Index larger(Index a, Index b) { return a < b ? b : a; }
 
 // Rows of gates that forward computes from x before it walks through their steps: as many as stay in the L2 cache
 // (with few units those of x count), but a step of a slab at least, and no more than there are.

@@ -14,6 +14,7 @@ namespace rnnfast {
 using Index = std::int64_t;
 
 constexpr int max_states = 2;  // h, c
+constexpr int max_teams = 64;
 
 struct Shape {
     Index N, T, D, H;
@@ -27,10 +28,11 @@ struct Schedule {
     const Index* length;  // [N]    by sorted position
     const Index* active;  // [T+1]  sequences longer than t: the sorted positions 0..active[t]-1
     const Index* offset;  // [T+1]  packed row of sorted position 0 at step t
-    const Index* slab;    // [slabs+1] bounds of the sorted positions that one thread carries through all steps
+    const Index* slab;    // [slabs+1] bounds of the sorted positions that one team carries through all steps
     Index slabs;
     Index slab_rows;  // the most rows in a slab
     int threads;
+    int team;  // threads for each slab, which share its units; if more than one, threads = team * slabs
 };
 
 // A strided matrix of the caller's; strides in elements.

@@ -28,21 +28,33 @@ class OwnedSchedule {
             order_[position] = n;
             length_[position] = length;
         }
-        view_ = {reverse, offset_[T], order_.data(), length_.data(), active_.data(), offset_.data(), slab_.data(), 0,
-                 0,       1};
+        view_ = {reverse, offset_[T], order_.data(), length_.data(), active_.data(), offset_.data(), slab_.data(), 0, 0,
+                 1,       1};
     }
 
-    // Cuts the sorted positions into slabs of about equal work for at most `threads` threads.
-    // flops: of one row
-    void share(int threads, double flops) {
-        constexpr Index most_rows = 96;               // beyond this a slab's states leave the L2 cache
-        constexpr double flops_worth_a_thread = 1e6;  // about 20 microseconds
+    // Cuts the sorted positions into slabs of about equal work for at most `threads` threads: one for each thread, or,
+    // where a thread alone would have too few rows to reuse the recurrent weights, one for each team.
+    // flops: of one row, of which recurrent_flops in the recurrent product   weight_bytes: of the recurrent weights
+    void share(int threads, double flops, double recurrent_flops, double weight_bytes) {
+        constexpr Index most_rows = 96;                                // beyond this a slab's states leave the L2 cache
+        constexpr double flops_worth_a_thread = 1e6;                   // about 20 microseconds
+        constexpr double flops_worth_a_wait = 4e4;                     // of one member in one step
+        const Index rows_alone = weight_bytes <= 384 * 1024 ? 2 : 12;  // the weights stay in the L2 cache, or do not
         const Index N = static_cast<Index>(order_.size());
         const double work = flops * static_cast<double>(view_.rows);
         const Index useful = std::max<Index>(1, static_cast<Index>(std::min(work / flops_worth_a_thread, 1e6)));
-        view_.threads = static_cast<int>(std::min<Index>({threads, useful, std::max<Index>(1, N)}));
+        const Index teams = std::clamp<Index>(N / rows_alone, 1, std::min<Index>(threads, max_teams));
+        const double step = recurrent_flops * static_cast<double>(N);
+        const Index team = std::min({threads / teams, useful / teams,
+                                     static_cast<Index>(step / static_cast<double>(teams) / flops_worth_a_wait)});
+        view_.team = static_cast<int>(std::max<Index>(1, team));
+        if (view_.team > 1)
+            view_.threads = static_cast<int>(view_.team * teams);
+        else
+            view_.threads = static_cast<int>(std::min<Index>({threads, useful, std::max<Index>(1, N)}));
+        const Index slabs = view_.threads / view_.team;
         const Index wanted =
-            view_.threads * std::max<Index>(1, (N + view_.threads * most_rows - 1) / (view_.threads * most_rows));
+            view_.team > 1 ? slabs : slabs * std::max<Index>(1, (N + slabs * most_rows - 1) / (slabs * most_rows));
         slab_.assign(1, 0);
         view_.slab_rows = 0;
         double done = 0;  // steps of the sequences in closed slabs
@@ -52,7 +64,7 @@ class OwnedSchedule {
             Index end = slab_.back();
             double steps = 0;
             do steps += static_cast<double>(length_[end++]);
-            while (end < N && end - slab_.back() < most_rows &&
+            while (end < N && (view_.team > 1 || end - slab_.back() < most_rows) &&
                    steps + static_cast<double>(length_[end]) / 2 <= left / static_cast<double>(slabs_left));
             done += steps;
             view_.slab_rows = std::max(view_.slab_rows, end - slab_.back());

@@ -33,12 +33,13 @@ struct Native<float> {
     static constexpr int mantissa_bits = 23;
     static constexpr std::uint32_t exponent_bias = 127;
     static constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, held in the low bits
-    // 2 ln 2 in two parts; the first is short, so that its product with j is exact
-    static constexpr float two_ln2_high = 0x1.62e4p0f, two_ln2_low = 0x1.7f7d1cp-19f;
-    static constexpr float tanh_limit = 20.0f, sigmoid_limit = 104.0f;
-    // minimax q on |r| <= ln 2 with expm1(r) = r + r² q(r), relative error 1.4e-9
-    static constexpr float expm1[] = {0.500000002767f,   0.166666723346f,    0.041666619993f,  0.00833261589584f,
-                                      0.00138904542012f, 0.000200980626551f, 2.47809798978e-5f};
+    // ln 2 in two parts; the first is short, so that its product with k is exact
+    static constexpr float ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
+    static constexpr float exp_limit = 88.0f;  // within it 2^k is a number, or 0
+    static constexpr float tanh_limit = 10.0f;
+    // minimax q on |r| <= ln 2 / 2 with expm1(r) = r + r² q(r), relative error 3.1e-9
+    static constexpr float expm1[] = {0.499999934321f, 0.166665203991f, 0.0416683907837f, 0.00836874510506f,
+                                      0.00138145401875f};
 };
 
 template <>
@@ -50,14 +51,13 @@ struct Native<double> {
     static constexpr int mantissa_bits = 52;
     static constexpr std::uint64_t exponent_bias = 1023;
     static constexpr double magic = 0x1.8p52;
-    static constexpr double two_ln2_high = 0x1.62e42fefa3p0, two_ln2_low = 0x1.3de6af278ece6p-41;
-    static constexpr double tanh_limit = 40.0, sigmoid_limit = 746.0;
-    // relative error 6.4e-19
-    static constexpr double expm1[] = {0.499999999999999997522,   0.166666666666666586698,   0.0416666666666668297484,
-                                       0.00833333333333656984271, 0.00138888888888613076033, 0.000198412698369167890013,
-                                       2.48015873205665518546e-5, 2.75573219112509700296e-6, 2.7557313271891179497e-7,
-                                       2.50512708977155835516e-8, 2.08775128584472998933e-9, 1.61872344689858603809e-10,
-                                       1.14687267012123947502e-11};
+    static constexpr double ln2_high = 0x1.62e42fefa3p-1, ln2_low = 0x1.3de6af278ece6p-42;
+    static constexpr double exp_limit = 709.0, tanh_limit = 20.0;
+    // relative error 5.4e-20
+    static constexpr double expm1[] = {0.50000000000000000441,     0.16666666666666683487,   0.041666666666666091989,
+                                       0.0083333333333169822763,   0.001388888888911635335,  0.00019841269896515673849,
+                                       0.000024801586925733988989, 2.7557234727327575913e-6, 2.7557582267985272212e-7,
+                                       2.5112084662546570304e-8,   2.0826587037086822196e-9};
 };
 
 template <class T>
@@ -75,6 +75,40 @@ inline typename Native<T>::Float fma_native(typename Native<T>::Float a, typenam
         return _mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c));
 #else
     return a * b + c;  // contracted where the build allows it: CMakeLists.txt does so off x86-64
+#endif
+}
+
+// The larger and the smaller of two numbers; the second where one is NaN.
+template <class T>
+inline typename Native<T>::Float max_native(typename Native<T>::Float a, typename Native<T>::Float b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        return _mm512_maskz_max_ps(-1, __m512(a), __m512(b));  // the plain form warns
+    else
+        return _mm512_maskz_max_pd(-1, __m512d(a), __m512d(b));
+#elif defined(__AVX__)
+    if constexpr (sizeof(T) == 4)
+        return _mm256_max_ps(__m256(a), __m256(b));
+    else
+        return _mm256_max_pd(__m256d(a), __m256d(b));
+#else
+    return b < a ? a : b;
+#endif
+}
+template <class T>
+inline typename Native<T>::Float min_native(typename Native<T>::Float a, typename Native<T>::Float b) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        return _mm512_maskz_min_ps(-1, __m512(a), __m512(b));  // the plain form warns
+    else
+        return _mm512_maskz_min_pd(-1, __m512d(a), __m512d(b));
+#elif defined(__AVX__)
+    if constexpr (sizeof(T) == 4)
+        return _mm256_min_ps(__m256(a), __m256(b));
+    else
+        return _mm256_min_pd(__m256d(a), __m256d(b));
+#else
+    return a < b ? a : b;
 #endif
 }
 
@@ -148,6 +182,13 @@ struct Vec {
         return map([&](int r) { return fma_native<T>(a.v[r], b.v[r], c.v[r]); });
     }
 
+    friend Vec max(Vec a, Vec b) {
+        return map([&](int r) { return max_native<T>(a.v[r], b.v[r]); });
+    }
+    friend Vec min(Vec a, Vec b) {
+        return map([&](int r) { return min_native<T>(a.v[r], b.v[r]); });
+    }
+
     // a < b ? yes : no, lane by lane; NaN is not less.
     friend Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
         return map([&](int r) { return a.v[r] < b.v[r] ? yes.v[r] : no.v[r]; });
@@ -180,79 +221,55 @@ inline Vec<T, R> polynomial(const T* coefficient, const Vec<T, R>* power) {
     if constexpr (count == 1) {
         return Vec<T, R>(coefficient[first]);
     } else {
-        constexpr int level = count > 8 ? 3 : count > 4 ? 2 : count > 2 ? 1 : 0, half = 1 << level;
+        constexpr int level = count > 8 ? 3 : count > 6 ? 2 : count > 2 ? 1 : 0, half = 1 << level;
         return fma(polynomial<first + half, count - half>(coefficient, power), power[level],
                    polynomial<first, half>(coefficient, power));
     }
 }
 
-// exp(x) = (1 + r + r2 q) 2^(2 j), j being what rounding `shifted` to an integer left in its low bits.
+// exp(x) = 2^k (1 + expm1(r)), k being what rounding x / ln 2 to an integer left in the low bits of `shifted`
 template <class V>
 struct ExpParts {
-    V r, r2, q, shifted;
+    V expm1, power;  // power = 2^k
 };
 
+// |x| <= exp_limit
 template <class T, int R>
 inline ExpParts<Vec<T, R>> exp_parts(Vec<T, R> x) {
     using N = Native<T>;
     using V = Vec<T, R>;
     constexpr int terms = sizeof(N::expm1) / sizeof(T);
-    constexpr T half_log2e = T(0.72134752044448170367996234050095);
-    const V shifted = fma(x, V(half_log2e), V(N::magic));
-    const V j = shifted - V(N::magic);  // x = 2 j ln 2 + r with |r| <= ln 2
-    const V r = fma(j, V(-N::two_ln2_low), fma(j, V(-N::two_ln2_high), x));
+    constexpr T log2e = T(1.4426950408889634073599246810019);
+    const V shifted = fma(x, V(log2e), V(N::magic));
+    const V k = shifted - V(N::magic);  // x = k ln 2 + r with |r| <= ln 2 / 2
+    const V r = fma(k, V(-N::ln2_low), fma(k, V(-N::ln2_high), x));
     const V r2 = r * r, r4 = r2 * r2, power[] = {r, r2, r4, r4 * r4};
-    return {r, r2, polynomial<0, terms>(N::expm1, power), shifted};
+    return {fma(r2, polynomial<0, terms>(N::expm1, power), r),
+            shifted.map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; })};
 }
 
-// 2^j and 2^-j
-template <class T, int R>
-inline Vec<T, R> power_of_two(Vec<T, R> shifted) {
-    using N = Native<T>;
-    return shifted.map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; });
-}
-template <class T, int R>
-inline Vec<T, R> inverse_power_of_two(Vec<T, R> shifted) {
-    using N = Native<T>;
-    return shifted.map_bits([&](int i) { return (N::exponent_bias - shifted.bits(i)) << N::mantissa_bits; });
-}
-
-// max(limit, x) and min(limit, x) that keep NaN
-template <class V>
-inline V at_least(V limit, V x) {
-    return where_less(x, limit, limit, x);
-}
-template <class V>
-inline V at_most(V limit, V x) {
-    return where_less(limit, x, limit, x);
-}
-
-// 1 / (1 + exp(-x)) as 2^-j / (2^-j + s 2^j) with exp(-x) = s 2^(2 j), which neither overflows nor loses the denormals
+// 1 / (1 + exp(-x)) = 1 / ((1 + 2^k expm1(r)) + 2^k): in this order the sums lose least.
+// At the limits of x the result is 1, or denormal, which is flushed to 0.
 template <class T, int R>
 inline Vec<T, R> sigmoid(Vec<T, R> x) {
     using V = Vec<T, R>;
-    const V limit(Native<T>::sigmoid_limit), one(T(1));
-    const auto [r, r2, q, shifted] = exp_parts(-at_least(-limit, at_most(limit, x)));
-    const V sum = one + r, lost = (one - sum) + r;  // sum + lost = 1 + r without rounding
-    const V s = sum + fma(r2, q, lost), u = inverse_power_of_two(shifted);
-    return u / (u + s * power_of_two(shifted));
+    const V one(T(1));
+    const auto e = exp_parts(-max(V(-Native<T>::exp_limit), min(V(Native<T>::exp_limit), x)));
+    return one / (fma(e.expm1, e.power, one) + e.power);
 }
 
 // sign(x) (-y) / (2 + y) with y = expm1(-2 |x|)
 template <class T, int R>
 inline Vec<T, R> tanh(Vec<T, R> x) {
     using V = Vec<T, R>;
-    const V a = abs(x);
-    const auto [r, r2, q, shifted] = exp_parts(at_least(V(-Native<T>::tanh_limit), -(a + a)));
-    const V scale = power_of_two(shifted), scale2 = scale * scale;
-    const V y = fma(fma(r2, q, r), scale2, scale2 - V(T(1)));
-    return copysign(y / (V(T(2)) + y), x);
+    const V one(T(1)), a = min(V(Native<T>::tanh_limit), abs(x));
+    const auto e = exp_parts(-(a + a));
+    return copysign(fma(e.expm1, e.power, e.power - one) / fma(e.expm1, e.power, one + e.power), x);
 }
 
 template <class T, int R>
 inline Vec<T, R> relu(Vec<T, R> x) {
-    using V = Vec<T, R>;
-    return where_less(x, V(T(0)), V(T(0)), x);
+    return max(Vec<T, R>(T(0)), x);
 }
 
 // Denormals are flushed to zero while one of these lives (long sequences reach them, and they are slow), in this thread

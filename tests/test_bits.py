@@ -55,6 +55,23 @@ def test_threads(make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any
 
 
 @every_cell
+@every_dtype
+@both_directions
+def test_teams(make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any, reverse: bool) -> None:
+    """Few rows and many units: the threads of a team share a slab's units, more than there are blocks among them."""
+    for N, T, D, H, ids in (
+        (1, 9, 20, 230, False),
+        (3, 7, 33, 301, False),
+        (5, 6, 12, 170, True),
+        (29, 3, 8, 520, False),
+    ):
+        p = make_problem(cell, N, T, D, H, dtype, ragged=N > 1, reverse=reverse, ids=ids)
+        expected = p.run(num_threads=1)
+        for n in (2, 3, 5, 16):
+            same(assert_same_bits, p.run(num_threads=n), expected)
+
+
+@every_cell
 def test_the_global_number_of_threads(make_problem: Any, assert_same_bits: Any, cell: str) -> None:
     p = make_problem(cell, 30, 40, 40, 40, np.float32, ragged=True)
     before = rnnfast.get_num_threads()

@@ -28,8 +28,9 @@ INCLUDES = {
     "simd.hpp": {"problem.hpp"},
     "matmul.hpp": {"simd.hpp", "problem.hpp"},
     "layout.hpp": {"matmul.hpp", "simd.hpp", "problem.hpp"},
-    "forward.hpp": {"layout.hpp"},
-    "backward.hpp": {"layout.hpp"},
+    "team.hpp": {"problem.hpp"},
+    "forward.hpp": {"layout.hpp", "team.hpp"},
+    "backward.hpp": {"layout.hpp", "team.hpp"},
     "kernels.cpp": {"cells.hpp", "forward.hpp", "backward.hpp"},
     "memory.hpp": set(),
     "schedule.hpp": {"problem.hpp"},
@@ -39,7 +40,7 @@ INCLUDES = {
     "bindings.cpp": {"arguments.hpp", "dispatch.hpp", "memory.hpp", "problem.hpp", "schedule.hpp"},
 }
 # what files compiled once for each instruction set may include of the system: nothing with templates or inline code
-KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h"}
+KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h", "sched.h"}
 
 # module -> the package's modules that it may import
 IMPORTS = {
