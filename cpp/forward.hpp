@@ -207,9 +207,10 @@ void forward(const Forward<T>& call) {
     {
         const FlushDenormals flush;
         const int thread = omp_get_thread_num();
-        if (!call.is_packed) {
-#pragma omp for schedule(static)
-            for (Index block = 0; block < hidden.count(); ++block) weights.pack_block(call.weights, block);
+        if (!call.is_packed) {  // each thread the blocks that it will own in a team
+            const Index threads = omp_get_num_threads();
+            weights.pack(call.weights, part(hidden.count(), threads, thread), part(hidden.count(), threads, thread + 1));
+#pragma omp barrier
         }
         const auto run = [&](Index slab, const Member& member, int leader) {
             ForwardSlab<Cell, T>(call, slab, member, call.scratch + thread * scratch, call.scratch + leader * scratch)

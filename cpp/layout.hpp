@@ -98,12 +98,12 @@ inline void product_of_blocks(Index first, Index last, Index rows, Blocks<T> col
 
 // ---- packed weights
 
-// [K, W] columns first..first+count-1 of a matrix of K rows; the other columns are 0.
+// [rows, W] columns first..first+count-1 of the rows k..k+rows-1 of a matrix; the other columns are 0.
 template <class T>
-void pack_columns(const Matrix<T>& m, Index K, Index first, Index count, T* out) {
+void pack_columns(const Matrix<T>& m, Index k, Index rows, Index first, Index count, T* out) {
     constexpr Index W = panel_width<T>;
-    for (Index k = 0; k < K; ++k, out += W) {
-        const T* from = m.data + k * m.row_stride + first * m.column_stride;
+    const T* from = m.data + k * m.row_stride + first * m.column_stride;
+    for (Index row = 0; row < rows; ++row, from += m.row_stride, out += W) {
         if (m.column_stride == 1 && count == W) {
             __builtin_memcpy(out, from, sizeof(T) * W);
         } else {
@@ -113,18 +113,39 @@ void pack_columns(const Matrix<T>& m, Index K, Index first, Index count, T* out)
     }
 }
 
+// [columns, W]: the transpose of `rows` rows and `columns` columns of a matrix; the other columns of the panel are 0.
+template <class T>
+void pack_transposed(const Matrix<T>& m, Index rows, Index columns, T* out) {
+    constexpr Index W = panel_width<T>, lanes = Vec<T>::lanes;
+    for (Index i = 0; i < W; i += lanes)
+        for (Index k = 0, next; k < columns; k = next) {
+            next = smaller(k + lanes, columns);
+            const T* from = m.data + i * m.row_stride + k * m.column_stride;
+            if (m.column_stride == 1 && i + lanes <= rows && k + lanes <= columns) {
+                Vec<T> square[lanes];
+                for (Index row = 0; row < lanes; ++row) square[row] = Vec<T>::load(from + row * m.row_stride);
+                transpose(square);
+                for (Index row = 0; row < lanes; ++row) square[row].store(out + (k + row) * W + i);
+            } else {
+                for (Index row = 0; row < lanes; ++row)
+                    for (Index j = 0; j < next - k; ++j)
+                        out[(k + j) * W + i + row] =
+                            i + row < rows ? from[row * m.row_stride + j * m.column_stride] : T(0);
+            }
+        }
+}
+
 // [blocks, gates, units, W]: the transpose of rows first..first+count-1, its rows in the order in which a row of
 // gates is read: the `gates` panels from gate `gate` on, block after block.
 template <class Cell, class T>
-void pack_transposed(const Matrix<T>& m, Blocks<T> hidden, int gate, int gates, Index first, Index count, T* out) {
+void pack_gates_transposed(const Matrix<T>& m, Blocks<T> hidden, int gate, int gates, Index first, Index count,
+                           T* out) {
     constexpr Index W = panel_width<T>;
     for (Index block = 0; block < hidden.count(); ++block)
         for (int g = gate; g < gate + gates; ++g, out += hidden.units(block) * W) {
             const Index column = Gates<Cell>::weight_block(g) * hidden.n + block * W;
-            for (Index i = 0; i < W; ++i)
-                for (Index k = 0; k < hidden.units(block); ++k)
-                    out[k * W + i] =
-                        i < count ? m.data[(first + i) * m.row_stride + (column + k) * m.column_stride] : T(0);
+            pack_transposed({m.data + first * m.row_stride + column * m.column_stride, m.row_stride, m.column_stride},
+                            count, hidden.units(block), out);
         }
 }
 
@@ -143,17 +164,28 @@ struct ForwardWeights {
     T* b(Index block, int gate) const { return Wh(hidden.count(), 0) + (block * Cell::pre + gate) * W; }
     Index size() const { return b(hidden.count(), 0) - data; }
 
-    void pack_block(const Weights<T>& weights, Index block) const {
-        const Index units = hidden.units(block);
-        for (int p = 0; p < Cell::input && D; ++p)
-            pack_columns(weights.Wx, D, Gates<Cell>::weight_block(p) * hidden.n + block * W, units, Wx(block, p));
-        for (int p = 0; p < Cell::recurrent; ++p)
-            pack_columns(weights.Wh, hidden.n,
-                         Gates<Cell>::weight_block(Gates<Cell>::recurrent_first + p) * hidden.n + block * W, units,
-                         Wh(block, p));
-        for (int p = 0; p < Cell::pre; ++p)
-            for (Index i = 0; i < W; ++i)
-                b(block, p)[i] = weights.b && i < units ? weights.b[Cell::order[p] * hidden.n + block * W + i] : T(0);
+    // The blocks first..last-1. Few rows at a time go to all panels: a row of the caller's is read from end to end.
+    void pack(const Weights<T>& weights, Index first, Index last) const {
+        constexpr Index rows = 8;
+        const auto columns = [&](const Matrix<T>& m, Index k, Index count, Index block, int p, T* panel) {
+            pack_columns(m, k, count, Gates<Cell>::weight_block(p) * hidden.n + block * W, hidden.units(block),
+                         panel + k * W);
+        };
+        for (Index k = 0; k < D; k += rows)
+            for (int p = 0; p < Cell::input; ++p)
+                for (Index block = first; block < last; ++block)
+                    columns(weights.Wx, k, smaller(rows, D - k), block, p, Wx(block, p));
+        for (Index k = 0; k < hidden.n; k += rows)
+            for (int p = 0; p < Cell::recurrent; ++p)
+                for (Index block = first; block < last; ++block)
+                    columns(weights.Wh, k, smaller(rows, hidden.n - k), block, Gates<Cell>::recurrent_first + p,
+                            Wh(block, p));
+        for (Index block = first; block < last; ++block)
+            for (int p = 0; p < Cell::pre; ++p)
+                for (Index i = 0; i < W; ++i)
+                    b(block, p)[i] = weights.b && i < hidden.units(block)
+                                         ? weights.b[Cell::order[p] * hidden.n + block * W + i]
+                                         : T(0);
     }
 };
 
@@ -171,10 +203,10 @@ struct BackwardWeights {
     // blocks of Wh, then of Wx
     void pack_block(const Weights<T>& weights, Index block) const {
         if (block < hidden.count())
-            return pack_transposed<Cell>(weights.Wh, hidden, Gates<Cell>::recurrent_first, Cell::recurrent, block * W,
+            return pack_gates_transposed<Cell>(weights.Wh, hidden, Gates<Cell>::recurrent_first, Cell::recurrent, block * W,
                                          hidden.units(block), WhT(block));
         block -= hidden.count();
-        pack_transposed<Cell>(weights.Wx, hidden, 0, Cell::input, block * W, inputs.units(block), WxT(block));
+        pack_gates_transposed<Cell>(weights.Wx, hidden, 0, Cell::input, block * W, inputs.units(block), WxT(block));
     }
 };
 

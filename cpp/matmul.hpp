@@ -111,7 +111,7 @@ constexpr Index l1_panel_bytes = 16 * 1024;
 
 // out[p][i] = from[p][i] + sum over k of a[i, k] b[p][k]   for `rows` rows and the panels p < panels
 // a: panels [rows, W] as k says   b: panels [K, W], adjacent   registers: 2, or 1 where only the first half of
-// these panels is in use
+// these panels is in use (what stands in the other half is of no account)
 template <class T>
 void product(Index rows, Index panels, int registers, const Reduction& k, const T* a, const T* b, ConstPanels<T> from,
              Panels<T> out) {
@@ -140,11 +140,13 @@ void product(Index rows, Index panels, int registers, const Reduction& k, const 
             start = {result.data, result.panel_stride};
         }
     };
-    if (registers == 1)
+    if (registers == 1 && rows > tile_rows / 2)
         for (; p < panels; ++p) many.template operator()<tile_rows, 1>();
     // Few rows leave registers idle and the chains too few to hide the latency: take more panels at once.
     if (rows <= tile_rows / 4)
         for (; p + 4 <= panels; p += 4) many.template operator()<tile_rows / 4, 8>();
+    if (rows <= tile_rows / 3 && (panels - p) % 3 == 0)
+        for (; p < panels; p += 3) many.template operator()<tile_rows / 3, 6>();
     if (rows <= tile_rows / 2)
         for (; p + 2 <= panels; p += 2) many.template operator()<tile_rows / 2, 4>();
     for (; p < panels; ++p) many.template operator()<tile_rows, 2>();

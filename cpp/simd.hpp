@@ -142,15 +142,23 @@ struct Vec {
     // The first `count` lanes; the others read as 0 and are not written.
     static Vec load_partial(const T* p, Index count) {
         if (count >= lanes) return load(p);
-        T lane[lanes] = {};
-        for (Index i = 0; i < count; ++i) lane[i] = p[i];
-        return load(lane);
+        Vec x;
+        for (int r = 0; r < R; ++r) {
+            const Index left = count - r * register_lanes;
+            x.v[r] = left >= register_lanes ? Vec<T>::load(p + r * register_lanes).v[0] : Float{};
+            for (Index i = 0; i < left && left < register_lanes; ++i) x.v[r][i] = p[r * register_lanes + i];
+        }
+        return x;
     }
     void store_partial(T* p, Index count) const {
         if (count >= lanes) return store(p);
-        T lane[lanes];
-        store(lane);
-        for (Index i = 0; i < count; ++i) p[i] = lane[i];
+        for (int r = 0; r < R; ++r) {
+            const Index left = count - r * register_lanes;
+            if (left >= register_lanes)
+                *reinterpret_cast<typename Native<T>::Unaligned*>(p + r * register_lanes) = v[r];
+            else
+                for (Index i = 0; i < left; ++i) p[r * register_lanes + i] = v[r][i];
+        }
     }
 
     // op on each register
@@ -201,6 +209,25 @@ struct Vec {
     }
     Word bits(int r) const { return reinterpret_cast<Word>(v[r]); }
 };
+
+// The transpose of a square of one register for each row, in place.
+template <class T>
+inline void transpose(Vec<T>* row) {
+    constexpr int lanes = Vec<T>::lanes;
+    typename Vec<T>::Word low{}, high{};  // a0 b0 a1 b1 ... of two registers, and the second half of that
+    for (int i = 0; i < lanes; ++i) {
+        low[i] = typename Vec<T>::Bits(i / 2 + i % 2 * lanes);
+        high[i] = low[i] + typename Vec<T>::Bits(lanes / 2);
+    }
+    Vec<T> next[lanes];
+    for (int round = 1; round < lanes; round *= 2) {
+        for (int i = 0; i < lanes / 2; ++i) {
+            next[2 * i].v[0] = __builtin_shuffle(row[i].v[0], row[i + lanes / 2].v[0], low);
+            next[2 * i + 1].v[0] = __builtin_shuffle(row[i].v[0], row[i + lanes / 2].v[0], high);
+        }
+        for (int i = 0; i < lanes; ++i) row[i] = next[i];
+    }
+}
 
 template <class T, int R>
 inline Vec<T, R> abs(Vec<T, R> x) {
