@@ -107,7 +107,9 @@ struct Tape {
     InputArray x;
     WeightArrays weights;
     OwnedSchedule schedule;
-    Buffer gates, state[max_states];
+    std::vector<py::object> initial;  // states, kept for a forward pass that is run again
+    Buffer gates, state[max_states];  // of a tape of all rows
+    Buffer checkpoint[max_states];    // or the states before some steps
     std::atomic<bool> used{false};
 
     Tape(const Cell& cell, bool is_double, const Shape& shape, InputArray x, WeightArrays weights,
@@ -124,13 +126,21 @@ struct Tape {
 
     std::size_t bytes() const {
         std::size_t sum = gates.capacity();
-        for (const Buffer& s : state) sum += s.capacity();
+        for (int k = 0; k < max_states; ++k) sum += state[k].capacity() + checkpoint[k].capacity();
         return sum;
     }
 
+    // Room for the rows that `sizes` says, from now on.
     template <class T>
-    TapeRows<T> rows() const {
-        return {gates.as<T>(), {state[0].as<T>(), state[1].as<T>()}};
+    TapeRows<T> allocate(const Sizes& sizes) {
+        gates = numbers<T>(static_cast<double>(sizes.gates));
+        for (int k = 0; k < cell.states; ++k) state[k] = numbers<T>(static_cast<double>(sizes.state));
+        return rows<T>(sizes);
+    }
+
+    template <class T>
+    TapeRows<T> rows(const Sizes& sizes) const {
+        return {0, sizes.tape_rows, gates.as<T>(), {state[0].as<T>(), state[1].as<T>()}};
     }
 };
 
@@ -143,9 +153,12 @@ py::tuple states_tuple(const std::vector<py::array_t<T>>& states) {
 
 py::tuple forward(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
                   const py::object& b, const py::object& state, const py::object& lengths_, const py::object& reverse,
-                  const py::object& keep_tape, const py::object& num_threads) {
+                  const py::object& keep_tape, const py::object& num_threads, const py::object& recompute) {
     const Cell& cell = find_cell(cell_name);
     const int threads = threads_of(num_threads);
+    const Index every = recompute.is_none() ? 0 : checked_integer(recompute, "recompute", "a positive integer");
+    if (!recompute.is_none() && every < 1)
+        throw py::value_error("recompute: expected a positive integer, got " + std::string(py::str(recompute)));
     const bool backwards = checked_flag(reverse, "reverse"), with_tape = checked_flag(keep_tape, "keep_tape");
     FloatingArrays floating;
     InputArray x(x_, floating);
@@ -161,6 +174,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
     }
     OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, backwards);
     share(schedule, threads, cell, x.is_ids() ? 0 : shape.D, shape.H, is_double);
+    if (with_tape && every > 0) schedule.checkpoint(every);
     if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
 
     return with_type(is_double, [&](auto zero) -> py::tuple {
@@ -176,8 +190,13 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         if (with_tape) {
             tape =
                 std::make_unique<Tape>(cell, is_double, shape, std::move(x), std::move(weights), std::move(schedule));
-            tape->gates = numbers<T>(static_cast<double>(sizes.gates));
-            for (int k = 0; k < cell.states; ++k) tape->state[k] = numbers<T>(static_cast<double>(sizes.state));
+            if (!tape->schedule.view().every) {
+                tape->template allocate<T>(sizes);
+            } else {
+                tape->initial = states;
+                for (int k = 0; k < cell.states; ++k)
+                    tape->checkpoint[k] = numbers<T>(static_cast<double>(sizes.checkpoint));
+            }
         }
         Forward<T> call{};
         call.shape = shape;
@@ -187,7 +206,9 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         point_to(states, call.state);
         call.h = h.mutable_data();
         for (int k = 0; k < cell.states; ++k) call.final_state[k] = final_states[k].mutable_data();
-        if (tape) call.tape = tape->template rows<T>();
+        if (tape && !tape->schedule.view().every) call.tape = tape->template rows<T>(sizes);
+        for (int k = 0; k < cell.states && tape; ++k) call.checkpoint[k] = tape->checkpoint[k].template as<T>();
+        call.last_step = steps;
         call.packed = packed.as<T>();
         call.scratch = scratch.as<T>();
         {
@@ -230,11 +251,18 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
             throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
         share(tape.schedule, threads, tape.cell, ids ? 0 : shape.D, shape.H, tape.is_double, 2);
         const Sizes sizes = kernel.sizes(shape, tape.schedule.view(), ids);
-        Buffer packed, scratch;
+        const double team = tape.schedule.view().threads;
+        const bool again = tape.schedule.view().every > 0;
+        Buffer packed, scratch, forward_packed, forward_scratch;
         try {
             packed = numbers<T>(static_cast<double>(sizes.backward_weights));
-            scratch = numbers<T>(static_cast<double>(sizes.backward_scratch) * tape.schedule.view().threads +
+            scratch = numbers<T>(static_cast<double>(sizes.backward_scratch) * team +
                                  static_cast<double>(sizes.shared_scratch));
+            if (again) {
+                forward_packed = numbers<T>(static_cast<double>(sizes.forward_weights));
+                forward_scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * team);
+                tape.template allocate<T>(sizes);
+            }
         } catch (...) {
             tape.used = false;  // nothing was overwritten yet
             throw;
@@ -244,7 +272,17 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         call.schedule = tape.schedule.view();
         call.x = tape.x.template view<T>();
         call.weights = tape.weights.template view<T>();
-        call.tape = tape.template rows<T>();
+        call.tape = tape.template rows<T>(sizes);
+        if (again) {
+            call.again.shape = shape;
+            call.again.schedule = call.schedule;
+            call.again.x = call.x;
+            call.again.weights = call.weights;
+            point_to(tape.initial, call.again.state);
+            for (int k = 0; k < tape.cell.states; ++k) call.again.checkpoint[k] = tape.checkpoint[k].template as<T>();
+            call.again.packed = forward_packed.as<T>();
+            call.again.scratch = forward_scratch.as<T>();
+        }
         if (dh) {
             call.dh = data_of<T>(*dh);
             for (int i = 0; i < 2; ++i) call.dh_stride[i] = stride_of<T>(*dh, i);
@@ -262,7 +300,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
             kernel.backward(call);
         }
         tape.gates = Buffer();  // back to the shelf, for the next forward pass
-        for (Buffer& state : tape.state) state = Buffer();
+        for (int k = 0; k < max_states; ++k) tape.state[k] = Buffer(), tape.checkpoint[k] = Buffer();
         return py::make_tuple(dx ? py::object(*dx) : py::none(), dWx, dWh, db ? py::object(*db) : py::none(),
                               states_tuple(dinitial));
     });
@@ -408,6 +446,7 @@ class Stream {
         call.packed = packed_[ids].template as<T>();
         call.is_packed = !first;
         call.scratch = scratch_[ids].template as<T>();
+        call.last_step = 1;
         {
             std::optional<py::gil_scoped_release> release;
             if (worth_a_release_) release.emplace();  // a step of a few microseconds is not

@@ -44,7 +44,7 @@ class ForwardSlab {
           chunk(chunk_rows<Cell, T>(hidden, inputs, schedule)),
           gate_stride(odd(chunk) * W),
           state_stride(odd(schedule.slab_rows) * W),
-          tape_stride(odd(schedule.rows) * W) {
+          tape_stride(odd(call.tape.rows) * W) {
         gates = scratch;
         xs = gates + hidden.count() * Cell::pre * gate_stride;
         h = team_scratch + (xs - scratch) + inputs.count() * gate_stride;
@@ -53,10 +53,10 @@ class ForwardSlab {
     }
 
     void run() {
-        const Index steps = begin < end ? schedule.length[begin] : 0;
+        const Index longest = begin < end ? schedule.length[begin] : 0, steps = smaller(longest, call.last_step);
         read_initial_state();
         member.wait();
-        for (Index first = 0, last; first < steps; first = last) {
+        for (Index first = call.first_step, last; first < steps; first = last) {
             Index rows = active(first);
             for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
             if (!call.x.ids) gather_inputs(first, last);
@@ -67,7 +67,7 @@ class ForwardSlab {
             Index row = 0;
             for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W, together);
         }
-        for (Index s = begin + member.index; s < end; s += member.team) {  // padding
+        for (Index s = begin + member.index; s < end && call.h; s += member.team) {  // padding
             T* past_end = call.h + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.H;
             fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.H);
         }
@@ -82,22 +82,41 @@ class ForwardSlab {
 
     T* local_state(int k) const { return k == 0 ? h : c; }
 
-    T* tape_state(int k, Index t, Index row, Index block) const {
-        return call.tape.state[k] + block * tape_stride + (schedule.offset[t] + begin + row) * W;
+    T* tape_row(T* panels, Index t, Index row, Index block) const {
+        return panels + block * tape_stride + (schedule.offset[t] + begin + row - call.tape.first_row) * W;
+    }
+
+    T* checkpoint_row(int k, Index t, Index row, Index block) const {
+        return call.checkpoint[k] + block * odd(checkpoint_rows(schedule)) * W +
+               (schedule.checkpoint[t / schedule.every] + begin + row) * W;
+    }
+
+    // Units of a state before step t, for backward: on the tape, or at a checkpoint.
+    void keep_state(int k, Index t, Index row, Index block, Wide units) const {
+        if (call.tape.gates) {
+            if (t < call.last_step) units.store(tape_row(call.tape.state[k], t, row, block));
+        } else if (call.checkpoint[0] && t % schedule.every == 0) {
+            units.store(checkpoint_row(k, t, row, block));
+        }
     }
 
     void read_initial_state() {
+        const Index t = call.first_step;
         for (int k = 0; k < Cell::states; ++k)
-            for (Index row = 0; row < end - begin; ++row)
+            for (Index row = 0; row < (t == 0 ? end - begin : active(t)); ++row)
                 for (Index block = first_block; block < last_block; ++block) {
+                    const Index units = hidden.units(block);
                     const Index unit = schedule.order[begin + row] * call.shape.H + block * W;
-                    T* local = local_state(k) + block * state_stride + row * W;
-                    for (Index i = 0; i < W; ++i)
-                        local[i] = call.state[k] && i < hidden.units(block) ? call.state[k][unit + i] : T(0);
-                    if (schedule.length[begin + row] == 0)
-                        __builtin_memcpy(call.final_state[k] + unit, local, sizeof(T) * hidden.units(block));
-                    else if (call.tape.gates)
-                        __builtin_memcpy(tape_state(k, 0, row, block), local, sizeof(T) * W);
+                    Wide state(T(0));
+                    if (t > 0)
+                        state = Wide::load(checkpoint_row(k, t, row, block));
+                    else if (call.state[k])
+                        state = Wide::load_partial(call.state[k] + unit, units);
+                    state.store(local_state(k) + block * state_stride + row * W);
+                    if (schedule.length[begin + row] > 0)
+                        keep_state(k, t, row, block, state);
+                    else if (call.final_state[k])
+                        state.store_partial(call.final_state[k] + unit, units);
                 }
     }
 
@@ -180,50 +199,61 @@ class ForwardSlab {
             if constexpr (Cell::states > 1) state[1] = Wide::load(local[1] + row * W);
             Cell::forward(gate, state);
             for (int k = 0; k < Cell::states; ++k) state[k].store(local[k] + row * W);
-            const Index time = time_of(schedule, begin + row, t);
-            state[0].store_partial(call.h + (sequence * call.shape.T + time) * H + block * W, units);
-            if (row >= continuing)
+            if (call.h) {
+                const Index time = time_of(schedule, begin + row, t);
+                state[0].store_partial(call.h + (sequence * call.shape.T + time) * H + block * W, units);
+            }
+            if (row >= continuing && call.final_state[0])
                 for (int k = 0; k < Cell::states; ++k)
                     state[k].store_partial(call.final_state[k] + sequence * H + block * W, units);
-            if (!call.tape.gates) continue;
-            for (int p = 0; p < Cell::pre; ++p)
-                gate[p].store(call.tape.gates + (block * Cell::pre + p) * tape_stride +
-                              (schedule.offset[t] + begin + row) * W);
+            if (call.tape.gates)
+                for (int p = 0; p < Cell::pre; ++p)
+                    gate[p].store(tape_row(call.tape.gates, t, row, block * Cell::pre + p));
             if (row < continuing)
-                for (int k = 0; k < Cell::states; ++k) state[k].store(tape_state(k, t + 1, row, block));
+                for (int k = 0; k < Cell::states; ++k) keep_state(k, t + 1, row, block, state[k]);
         }
     }
 };
 
+// All slabs, by the threads of a parallel region, which meet again at the end.
+template <class Cell, class T>
+void forward_slabs(const Forward<T>& call, SpinBarrier* barriers) {
+    const Schedule& schedule = call.schedule;
+    const Index scratch = sizes<Cell, T>(call.shape, schedule, call.x.ids != nullptr).forward_scratch;
+    const int thread = omp_get_thread_num();
+    const auto run = [&](Index slab, const Member& member, int leader) {
+        ForwardSlab<Cell, T>(call, slab, member, call.scratch + thread * scratch, call.scratch + leader * scratch)
+            .run();
+    };
+    if (schedule.team > 1 && omp_get_num_threads() == schedule.threads) {
+        const Index slab = thread / schedule.team;
+        const Member member{schedule.team, thread % schedule.team, &barriers[slab]};
+        if (slab < schedule.slabs) run(slab, member, thread - member.index);
+#pragma omp barrier
+    } else {
+#pragma omp for schedule(dynamic, 1)
+        for (Index slab = 0; slab < schedule.slabs; ++slab) run(slab, {}, thread);
+    }
+}
+
+// The weights, by the same threads: each packs the blocks that it owns in a team.
+template <class Cell, class T>
+void pack_forward(const Forward<T>& call) {
+    const Blocks<T> hidden{call.shape.H};
+    const Index threads = omp_get_num_threads(), thread = omp_get_thread_num();
+    ForwardWeights<Cell, T>{hidden, call.x.ids ? 0 : call.shape.D, call.packed}.pack(
+        call.weights, part(hidden.count(), threads, thread), part(hidden.count(), threads, thread + 1));
+#pragma omp barrier
+}
+
 template <class Cell, class T>
 void forward(const Forward<T>& call) {
-    const Schedule& schedule = call.schedule;
-    const Blocks<T> hidden{call.shape.H};
-    const bool ids = call.x.ids != nullptr;
-    const ForwardWeights<Cell, T> weights{hidden, ids ? 0 : call.shape.D, call.packed};
-    const Index scratch = sizes<Cell, T>(call.shape, schedule, ids).forward_scratch;
     SpinBarrier barriers[max_teams];
-#pragma omp parallel num_threads(schedule.threads) if (schedule.threads > 1)
+#pragma omp parallel num_threads(call.schedule.threads) if (call.schedule.threads > 1)
     {
         const FlushDenormals flush;
-        const int thread = omp_get_thread_num();
-        if (!call.is_packed) {  // each thread the blocks that it will own in a team
-            const Index threads = omp_get_num_threads();
-            weights.pack(call.weights, part(hidden.count(), threads, thread), part(hidden.count(), threads, thread + 1));
-#pragma omp barrier
-        }
-        const auto run = [&](Index slab, const Member& member, int leader) {
-            ForwardSlab<Cell, T>(call, slab, member, call.scratch + thread * scratch, call.scratch + leader * scratch)
-                .run();
-        };
-        if (schedule.team > 1 && omp_get_num_threads() == schedule.threads) {
-            const Index slab = thread / schedule.team;
-            const Member member{schedule.team, thread % schedule.team, &barriers[slab]};
-            if (slab < schedule.slabs) run(slab, member, thread - member.index);
-        } else {
-#pragma omp for schedule(dynamic, 1)
-            for (Index slab = 0; slab < schedule.slabs; ++slab) run(slab, {}, thread);
-        }
+        if (!call.is_packed) pack_forward<Cell>(call);
+        forward_slabs<Cell>(call, barriers);
     }
 }
 

@@ -203,8 +203,8 @@ struct BackwardWeights {
     // blocks of Wh, then of Wx
     void pack_block(const Weights<T>& weights, Index block) const {
         if (block < hidden.count())
-            return pack_gates_transposed<Cell>(weights.Wh, hidden, Gates<Cell>::recurrent_first, Cell::recurrent, block * W,
-                                         hidden.units(block), WhT(block));
+            return pack_gates_transposed<Cell>(weights.Wh, hidden, Gates<Cell>::recurrent_first, Cell::recurrent,
+                                               block * W, hidden.units(block), WhT(block));
         block -= hidden.count();
         pack_gates_transposed<Cell>(weights.Wx, hidden, 0, Cell::input, block * W, inputs.units(block), WxT(block));
     }
@@ -226,7 +226,24 @@ inline Index chunk_rows(Blocks<T> hidden, Blocks<T> inputs, const Schedule& sche
 template <class T>
 constexpr Index update_rows = 12 * 1024 / (panel_width<T> * Index(sizeof(T)));
 
+template <class T>
+constexpr Index segment_rows = 4 * update_rows<T>;
+
 constexpr Index dx_rows = 16 * tile_rows;
+
+// Backward goes through time by segments, the steps a..b-1: back to the last checkpoint, or, with a tape of all rows,
+// far enough to make a few updates while the gradients are still in a cache.
+template <class T>
+inline Index segment_start(const Schedule& s, Index b) {
+    if (s.every) return (b - 1) / s.every * s.every;
+    Index a = b - 1;
+    while (a > 0 && s.offset[b] - s.offset[a] < segment_rows<T>) --a;
+    return a;
+}
+
+inline Index checkpoint_rows(const Schedule& s) {
+    return s.every ? s.checkpoint[(s.steps + s.every - 1) / s.every] : 0;
+}
 
 template <class Cell, class T>
 Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
@@ -234,15 +251,25 @@ Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
     const Blocks<T> hidden{shape.H}, inputs{ids ? 0 : shape.D};
     const Index chunk = chunk_rows<Cell, T>(hidden, inputs, schedule), slab = odd(schedule.slab_rows);
     Sizes s;
-    s.gates = hidden.count() * Cell::pre * odd(schedule.rows) * W;
-    s.state = hidden.count() * odd(schedule.rows) * W;
+    s.tape_rows = schedule.rows;
+    if (schedule.every) {
+        Index most = 0;
+        for (Index b = schedule.steps, a; b > 0; b = a) {
+            a = segment_start<T>(schedule, b);
+            most = larger(most, schedule.offset[b] - schedule.offset[a]);
+        }
+        s.tape_rows = smaller(most + update_rows<T>, schedule.rows);
+    }
+    s.gates = hidden.count() * Cell::pre * odd(s.tape_rows) * W;
+    s.state = hidden.count() * odd(s.tape_rows) * W;
+    s.checkpoint = hidden.count() * odd(checkpoint_rows(schedule)) * W;
     s.forward_weights = ForwardWeights<Cell, T>{hidden, inputs.n, nullptr}.size();
     s.forward_scratch =
         W * odd(chunk) * (hidden.count() * Cell::pre + inputs.count()) + W * slab * hidden.count() * (Cell::states + 1);
     s.backward_weights = BackwardWeights<Cell, T>{hidden, inputs, nullptr}.size(!ids);
-    s.backward_scratch =
-        W * slab * hidden.count() * Cell::states + W * odd(smaller(dx_rows, schedule.rows)) * inputs.count();
-    s.shared_scratch = W * odd(smaller(update_rows<T>, schedule.rows)) * inputs.count();
+    s.backward_scratch = W * odd(smaller(dx_rows, schedule.rows)) * inputs.count();
+    s.shared_scratch = W * schedule.slabs * slab * hidden.count() * Cell::states +
+                       W * odd(smaller(update_rows<T>, schedule.rows)) * inputs.count();
     return s;
 }
 

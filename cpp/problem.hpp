@@ -23,6 +23,7 @@ struct Shape {
 // Which sequences are active at which step, and who computes them.
 struct Schedule {
     bool reverse;         // step t of a sequence of length L reads x[L-1-t] instead of x[t]
+    Index steps;          // of the longest sequence
     Index rows;           // R = sum of lengths
     const Index* order;   // [N]    sorted position -> sequence, longest first
     const Index* length;  // [N]    by sorted position
@@ -30,7 +31,9 @@ struct Schedule {
     const Index* offset;  // [T+1]  packed row of sorted position 0 at step t
     const Index* slab;    // [slabs+1] bounds of the sorted positions that one team carries through all steps
     Index slabs;
-    Index slab_rows;  // the most rows in a slab
+    Index slab_rows;          // the most rows in a slab
+    Index every;              // steps between checkpoints: the states before these are kept, no tape; 0: none
+    const Index* checkpoint;  // [ceil(T / every) + 1] row of sorted position 0 before the steps 0, every, 2 every, ...
     int threads;
     int team;  // threads for each slab, which share its units; if more than one, threads = team * slabs
 };
@@ -57,11 +60,13 @@ struct Input {
     const Index* ids;  // [R] or null
 };
 
-// What forward leaves for backward, by packed row; W is the panel width of the instruction set, Rp = R | 1.
+// What forward leaves for backward: `rows` packed rows from first_row on, in panels odd(rows) rows apart; W is the
+// panel width of the instruction set.
 template <class T>
 struct TapeRows {
-    T* gates;              // [blocks*P, Rp, W] activations, then, after backward, their gradients
-    T* state[max_states];  // [blocks, Rp, W]   the states before each step
+    Index first_row, rows;
+    T* gates;              // [blocks*P, odd(rows), W] activations, then, after backward, their gradients
+    T* state[max_states];  // [blocks, odd(rows), W]   the states before each step
 };
 
 template <class T>
@@ -71,12 +76,14 @@ struct Forward {
     Input<T> x;
     Weights<T> weights;
     const T* state[max_states];  // [N, H] in: before the first step, or null for zero
-    T* h;                        // [N, T, H] out: 0 past a sequence's length
-    T* final_state[max_states];  // [N, H] out: after the last valid step
+    T* h;                        // [N, T, H] out: 0 past a sequence's length; or null
+    T* final_state[max_states];  // [N, H] out: after the last valid step; or null
     TapeRows<T> tape;            // out, or null pointers
-    T* packed;                   // forward_weights numbers
-    bool is_packed;              // packed already holds these weights (Stream)
-    T* scratch;                  // threads * forward_scratch numbers
+    T* checkpoint[max_states];   // [blocks, odd(checkpoints' rows), W] out, or, for later steps than 0, in; or null
+    Index first_step, last_step;
+    T* packed;       // forward_weights numbers
+    bool is_packed;  // packed already holds these weights (Stream)
+    T* scratch;      // threads * forward_scratch numbers
 };
 
 template <class T>
@@ -86,6 +93,7 @@ struct Backward {
     Input<T> x;
     Weights<T> weights;
     TapeRows<T> tape;             // in: activations; out: gradients of the pre-activations
+    Forward<T> again;             // where there are checkpoints, the forward pass that fills the tape from them
     const T* dh;                  // [N, T, H] or null
     Index dh_stride[2];           // of N and T, in elements; units are adjacent
     const T* dstate[max_states];  // [N, H] in: gradient of the final states, or null
@@ -100,7 +108,8 @@ struct Backward {
 
 // How many numbers each buffer holds.
 struct Sizes {
-    Index gates, state;  // of the tape
+    Index tape_rows;  // all, or, with checkpoints, those of a segment and of an update that reaches into the next
+    Index gates, state, checkpoint;
     Index forward_weights, forward_scratch;
     Index backward_weights, backward_scratch, shared_scratch;
 };

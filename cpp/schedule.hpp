@@ -28,8 +28,23 @@ class OwnedSchedule {
             order_[position] = n;
             length_[position] = length;
         }
-        view_ = {reverse, offset_[T], order_.data(), length_.data(), active_.data(), offset_.data(), slab_.data(), 0, 0,
-                 1,       1};
+        view_ = {};
+        view_.reverse = reverse;
+        view_.steps = T;
+        view_.rows = offset_[T];
+        view_.order = order_.data();
+        view_.length = length_.data();
+        view_.active = active_.data();
+        view_.offset = offset_.data();
+        view_.threads = view_.team = 1;
+    }
+
+    // Keep the states before every `every`-th step, and no tape.
+    void checkpoint(Index every) {
+        checkpoint_.assign(1, 0);
+        for (Index t = 0; t < view_.steps; t += every) checkpoint_.push_back(checkpoint_.back() + active_[t]);
+        view_.every = every;
+        view_.checkpoint = checkpoint_.data();
     }
 
     // Cuts the sorted positions into slabs of about equal work for at most `threads` threads: one for each thread, or,
@@ -77,7 +92,7 @@ class OwnedSchedule {
     const Schedule& view() const { return view_; }
 
   private:
-    std::vector<Index> order_, length_, active_, offset_, slab_;
+    std::vector<Index> order_, length_, active_, offset_, slab_, checkpoint_;
     Schedule view_{};
 };
 

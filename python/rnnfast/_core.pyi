@@ -35,6 +35,7 @@ def forward(
     reverse: bool,
     keep_tape: bool,
     num_threads: int | None,
+    recompute: int | None,
 ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...], Tape | None]: ...
 def backward(
     tape: Tape,

@@ -42,6 +42,7 @@ def forward(
     reverse: bool = False,
     keep_tape: bool = True,
     num_threads: int | None = None,
+    recompute: int | None = None,
 ) -> Output:
     """Run one recurrent layer over a batch of sequences.
 
@@ -77,6 +78,10 @@ def forward(
     num_threads : int, optional
         OpenMP threads, at most one for each million flops (some 20 µs) and four for each processor; None is
         :func:`get_num_threads`. Results have the same bits for every number.
+    recompute : int, optional
+        For long sequences: keep the states before every ``recompute``-th step alone, and let :func:`backward` compute
+        the rest again, one such segment at a time. The tape shrinks to about ``1 / recompute``, the gradients keep
+        their bits, and training takes about a third longer. None keeps everything; see :func:`memory_estimate`.
 
     Returns
     -------
@@ -100,7 +105,8 @@ def forward(
     ----------
     Elman (1990), Finding structure in time. Hochreiter and Schmidhuber (1997), Long short-term memory; Gers et al.
     (2000) for the forget gate. Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, in the
-    variant that applies r after the product.
+    variant that applies r after the product. Chen et al. (2016), Training deep nets with sublinear memory cost, for
+    ``recompute``.
 
     Examples
     --------
@@ -112,7 +118,7 @@ def forward(
     >>> h.shape, bool((h[1, 3:] == 0).all()), bool((h_n[1] == h[1, 2]).all())
     ((2, 5, 4), True, True)
     """
-    return Output(*_core.forward(cell, x, Wx, Wh, b, state, lengths, reverse, keep_tape, num_threads))
+    return Output(*_core.forward(cell, x, Wx, Wh, b, state, lengths, reverse, keep_tape, num_threads, recompute))
 
 
 def backward(
