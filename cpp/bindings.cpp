@@ -552,6 +552,14 @@ PYBIND11_MODULE(_core, m) {
         const py::gil_scoped_release release;
         return kernels->multiply_add_rate(seconds);
     });
+    m.def("read_rate", [](Index bytes, double seconds) {
+        if (bytes < 1024) throw py::value_error("bytes: expected at least 1024, got " + std::to_string(bytes));
+        py::array_t<float> data(bytes / static_cast<Index>(sizeof(float)));  // NumPy's, not a buffer that is kept
+        float* numbers = data.mutable_data();
+        const py::gil_scoped_release release;
+        for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
+        return kernels->read_rate(numbers, bytes, seconds);
+    });
 }
 
 }  // namespace
