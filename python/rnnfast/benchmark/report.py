@@ -411,7 +411,7 @@ def _peaks(result: dict[str, Any]) -> str:
             for size in sorted(part[0]["bandwidth"], key=int)
         )
         text.append(
-            f"{threads} running: each reaches {peak / 1e9:.0f} Gflop/s and reads, "
+            f"{threads} at once: each thread reaches {peak / 1e9:.0f} Gflop/s and reads, "
             f"by working set, {rates} GB/s (medians over the rows)."
         )
     return "\n".join(text)
