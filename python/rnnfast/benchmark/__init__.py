@@ -17,8 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rnnfast import __version__, _core
-
+from .. import __version__, _core
 from .grid import MEMORY_ROWS, Row, select
 from .measure import caches, memory_of, rows_of
 from .peers import CONTENDERS

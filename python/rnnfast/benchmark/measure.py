@@ -24,8 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnfast import _core
-
+from .. import _core
 from .grid import Machine, Row, attainable, flops, lengths_of, parse
 from .peers import CONTENDERS, Contender, Prepared, compare, make_problem, reference_answers
 

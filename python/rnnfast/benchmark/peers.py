@@ -263,10 +263,6 @@ class Rnnfast(Reference):
     name, package = "rnnfast", "rnnfast"
     module: Any = rnnfast
 
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        rnnfast.set_num_threads(threads)
-
     def gap(self, row: Row, mode: str) -> str | None:
         return None
 
@@ -616,6 +612,9 @@ class OnnxRuntime(Contender):
         import onnxruntime
 
         self.onnx, self.runtime = onnx, onnxruntime
+
+    def gap(self, row: Row, mode: str) -> str | None:
+        return "no kernels for float64" if row.float64 else super().gap(row, mode)
 
     def _session(self, problem: Problem, states: tuple[str, ...] = ()) -> Any:
         row, helper, H = problem.row, self.onnx.helper, problem.row.H
