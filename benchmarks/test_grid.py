@@ -5,10 +5,10 @@ takes every row, RNNFAST_GRID=gru,ragged those whose names match. `rnnfast bench
 to take figures from; this suite is for the loop of change, check, look.
 """
 
-import importlib.util
 import os
 
 import pytest
+from rnnfast.benchmark import versions
 from rnnfast.benchmark.grid import select
 from rnnfast.benchmark.peers import CONTENDERS, compare, make_problem, reference_answers
 
@@ -28,9 +28,7 @@ FEW = [  # one of each kind that the code tells apart
 ]
 ENTRIES = select([] if PATTERNS == "all" else [p for p in PATTERNS.split(",") if p] or FEW)
 INSTALLED = [
-    name
-    for name, kind in CONTENDERS.items()
-    if importlib.util.find_spec(kind.package) is not None and name != "rnnfast-recompute"
+    name for name, kind in CONTENDERS.items() if kind.package in versions([name]) and name != "rnnfast-recompute"
 ]
 CASES = [(entry.row, mode) for entry in ENTRIES for mode in entry.modes]
 

@@ -27,7 +27,7 @@ from rnnfast.benchmark import grid, measure, peers, report
 from rnnfast.benchmark.grid import Machine, Row, parse
 
 
-@pytest.mark.parametrize("name", ["grid", "measure", "peers", "report"])
+@pytest.mark.parametrize("name", ["contender", "grid", "measure", "onednn", "peers", "report"])
 def test_docstring_examples(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"rnnfast.benchmark.{name}"))
     assert result.failed == 0
@@ -73,7 +73,10 @@ def test_what_is_no_row(text: str) -> None:
 def test_select() -> None:
     assert {entry.row.cell for entry in grid.select(["gru *"])} == {"gru"}
     assert [str(entry.row) for entry in grid.select(["rnn 3/4/5/6 ragged"])] == ["rnn 3/4/5/6 ragged"]
+    assert [str(entry.row) for entry in grid.select(["lstm 50/64/256/256"])] == ["lstm 50/64/256/256"]
+    assert grid.select(["ragged lstm", "lstm"])[:3] == grid.select(["lstm ragged"])
     assert len(grid.select(["stream", "model"])) == 3
+    assert grid.select(["lstm 2/3/4/5 ids model"])[0].modes == ("training",)
     with pytest.raises(ValueError, match="'nothing' matches no row"):
         grid.select(["nothing"])
 
@@ -237,10 +240,11 @@ def test_a_model_step_agrees_in_both_precisions() -> None:
     assert all(np.abs(found[name] - p).max() > 100 * error * np.abs(p).max() for name, p in before.items())
 
 
-@pytest.mark.parametrize("name", ["torch", "torch-padded", "onnxruntime", "jax", "thinc"])
+@pytest.mark.parametrize("name", ["torch", "torch-padded", "onednn", "onnxruntime", "jax", "thinc"])
 @pytest.mark.filterwarnings("ignore")
 def test_peers_that_are_installed_agree(name: str) -> None:
-    pytest.importorskip(peers.CONTENDERS[name].package)
+    if peers.CONTENDERS[name].package not in benchmark.versions([name]):
+        pytest.skip("not installed")
     contender = peers.CONTENDERS[name](1)
     tried = 0
     for text in ROWS:

@@ -211,7 +211,8 @@ MEMORY_ROWS = [
 def select(patterns: Sequence[str] = (), quick: bool = False) -> list[Entry]:
     """Rows of the grid whose text matches one of the patterns, which may be a row of one's own.
 
-    A pattern is a part of the text (`gru`, `ragged`) or has wildcards (`lstm 25/*`).
+    A pattern is a whole row, which it then is alone, or has wildcards (`lstm 25/*`), or its words are parts of the text
+    (`gru ragged`).
 
     Examples
     --------
@@ -222,20 +223,27 @@ def select(patterns: Sequence[str] = (), quick: bool = False) -> list[Entry]:
     entries = [entry for entry in GRID if entry.quick or not quick]
     if not patterns:
         return entries
-    chosen = [
-        entry
-        for entry in entries
-        if any(pattern in str(entry.row) or fnmatch.fnmatchcase(str(entry.row), pattern) for pattern in patterns)
-    ]
+    chosen: dict[Entry, None] = {}
     for pattern in patterns:
-        if any(pattern in str(e.row) or fnmatch.fnmatchcase(str(e.row), pattern) for e in chosen):
-            continue
         try:
-            row = parse(pattern)
+            row: Row | None = parse(pattern)
         except ValueError:
-            raise ValueError(f"rows: {pattern!r} matches no row of the grid, and is none itself") from None
-        chosen.append(Entry(row, "given", ("inference",) if row.kind == "stream" else ("training", "inference"), False))
-    return chosen
+            row = None
+        found = [entry for entry in entries if (entry.row == row if row else _matches(str(entry.row), pattern))]
+        if row and not found:
+            found = [Entry(row, "given", _modes(row), False)]
+        if not found:
+            raise ValueError(f"rows: {pattern!r} matches no row of the grid, and is none itself")
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def _matches(text: str, pattern: str) -> bool:
+    return fnmatch.fnmatchcase(text, pattern) or all(word in text for word in pattern.split())
+
+
+def _modes(row: Row) -> tuple[str, ...]:
+    return {"stream": ("inference",), "model": ("training",)}.get(row.kind, ("training", "inference"))
 
 
 def lengths_of(row: Row, seed: int) -> NDArray[np.int64]:

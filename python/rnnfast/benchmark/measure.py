@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .contender import Contender, Prepared, compare, make_problem
 from .grid import Machine, Row, attainable, flops, lengths_of, parse
-from .peers import CONTENDERS, Contender, Prepared, compare, make_problem, reference_answers
+from .peers import CONTENDERS, reference_answers
 
 __all__ = ["Timing", "caches", "interleave", "memory_of", "rows_of", "settle"]
 

@@ -7,18 +7,28 @@ when that peer is asked for.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 import rnnfast
 
-from .grid import BLOCKS, CELLS, Row, lengths_of
+from .contender import (
+    STREAM_STEPS,
+    Answers,
+    Array,
+    Contender,
+    Prepared,
+    Problem,
+    Weights,
+    compare,
+    dx_wanted,
+    key,
+    make_problem,
+)
+from .grid import BLOCKS, CELLS, Row
+from .onednn import Onednn
 
 __all__ = [
     "CONTENDERS",
@@ -28,81 +38,11 @@ __all__ = [
     "Weights",
     "compare",
     "make_problem",
+    "model_network",
     "reference_answers",
 ]
 
-Array = NDArray[Any]
-Answers = dict[str, Array]
-TOLERANCE = {4: 1e-4, 8: 1e-9}  # of the largest number of an answer, by the bytes of a number
-STREAM_STEPS = 4  # that are compared; each call of a stream is one step
 LEARNING_RATE, EPSILON, CLIP = 1e-3, 1e-5, 5.0  # of a model's step; Adam's epsilon of 1e-8 would amplify rounding
-
-
-class Weights(NamedTuple):
-    """Of one layer and direction, in the layout of rnnfast.forward."""
-
-    Wx: Array
-    Wh: Array
-    b: Array
-
-
-@dataclass(frozen=True)
-class Problem:
-    """The numbers that all contenders get."""
-
-    row: Row
-    x: Array  # (N, T, D), or (N, T) token ids
-    weights: list[list[Weights]]  # by layer, then by direction
-    lengths: Array | None
-    dh: Array  # (N, T, directions * H): the gradient of the loss with respect to the outputs, 0 past a length
-    targets: Array | None = None  # (N, T), of a model
-
-    @property
-    def dense(self) -> Array:
-        """x as floating numbers: one-hot for token ids."""
-        return self.x if self.x.ndim == 3 else one_hot(self.x, self.row.D, self.dh.dtype)
-
-    def astype(self, dtype: Any) -> Problem:
-        """The same numbers in another type."""
-        weights = [[Weights(*(a.astype(dtype) for a in w)) for w in layer] for layer in self.weights]
-        x = self.x.astype(dtype) if self.x.ndim == 3 else self.x
-        return Problem(self.row, x, weights, self.lengths, self.dh.astype(dtype), self.targets)
-
-
-def one_hot(ids: Array, D: int, dtype: Any) -> Array:
-    x = np.zeros((*ids.shape, D), dtype)
-    np.put_along_axis(x, ids[..., None], 1, axis=-1)
-    return x
-
-
-def make_problem(row: Row, seed: int = 0) -> Problem:
-    """Inputs of unit variance and weights that keep it so; the same for the same row and seed."""
-    rng = np.random.default_rng(seed)
-    dtype = np.float64 if row.float64 else np.float32
-    G, P = BLOCKS[row.cell], BLOCKS[row.cell] + (row.cell == "gru")
-    H = row.H
-    T = STREAM_STEPS if row.kind == "stream" else row.T
-
-    def normal(*size: int, scale: float = 1.0) -> Array:
-        return (rng.standard_normal(size, np.float32) * scale).astype(dtype)
-
-    weights = []
-    for D in row.inputs:
-        scale = (min(D, 256) + H) ** -0.5
-        layer = [
-            Weights(normal(D, G * H, scale=scale), normal(H, G * H, scale=scale), normal(P * H, scale=scale))
-            for _ in range(row.directions)
-        ]
-        weights.append(layer)
-    x = rng.integers(0, row.D, (row.N, T)) if row.ids or row.one_hot else normal(row.N, T, row.D)
-    if row.one_hot:
-        x = one_hot(x, row.D, dtype)
-    lengths = lengths_of(row, seed) if row.ragged else None
-    dh = normal(row.N, T, row.directions * H)
-    if lengths is not None:
-        dh[np.arange(T) >= lengths[:, None]] = 0
-    targets = rng.integers(0, row.D, (row.N, T)) if row.kind == "model" else None
-    return Problem(row, x, weights, lengths, dh, targets)
 
 
 def reference_answers(problem: Problem, mode: str) -> Answers:
@@ -110,72 +50,6 @@ def reference_answers(problem: Problem, mode: str) -> Answers:
     if problem.row.kind == "model":
         return Rnnfast(1).model(problem, np.float64).answers()
     return Reference(1).prepare(problem.astype(np.float64), mode).answers()
-
-
-def compare(answers: Answers, expected: Answers, item: int) -> tuple[float, str | None]:
-    """Largest error relative to the largest number of its array, and why the answers are refused, if they are."""
-    missing = [name for name in expected if name not in answers]
-    if missing:
-        return float("inf"), f"no answer for {', '.join(missing)}"
-    worst, where = 0.0, ""
-    for name, right in expected.items():
-        answer = answers[name]
-        if answer.shape != right.shape:
-            return float("inf"), f"{name} has shape {answer.shape}, expected {right.shape}"
-        size = float(np.abs(right).max(initial=0)) or 1.0
-        error = float(np.abs(answer - right).max(initial=0)) / size
-        if not error <= worst:  # NaN too
-            worst, where = error, name
-        if error != error:
-            break
-    refused = None if worst <= TOLERANCE[item] else f"{where} is off by {worst:.1e} of its largest number"
-    return worst, refused
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A problem in a contender's own form."""
-
-    call: Callable[[], Any]  # what is timed
-    answers: Callable[[], Answers]  # the same computation, in rnnfast's layout
-
-
-class Contender:
-    """One library; made once in a process, for a number of threads."""
-
-    name: ClassVar[str]
-    package: ClassVar[str]
-    modes: ClassVar[tuple[str, ...]] = ("training", "inference")
-
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-
-    def gap(self, row: Row, mode: str) -> str | None:
-        """Why it does not run this row, or None."""
-        if mode not in self.modes:
-            return f"no {mode}"
-        if row.kind == "model":
-            return "not this whole model"
-        return None
-
-    def prepare(self, problem: Problem, mode: str) -> Prepared:
-        raise NotImplementedError
-
-    def implementation(self, problem: Problem, mode: str, prepared: Prepared) -> str:
-        """Which code it really takes."""
-        raise NotImplementedError
-
-    def version(self) -> str:
-        module = importlib.import_module(self.package)
-        return str(module.__version__)
-
-
-def _key(name: str, layer: int, direction: int) -> str:
-    return f"{name} l{layer}" + ("_reverse" if direction else "")
-
-
-def _dx_wanted(row: Row) -> bool:
-    return row.dx and not row.ids
 
 
 class Reference(Contender):
@@ -218,11 +92,11 @@ class Reference(Contender):
                 options = {} if layer or row.dx else self.backward_options
                 g = self.module.backward(tape, part, num_threads=self.threads, **options)
                 for name in ("Wx", "Wh", "b"):
-                    gradients[_key(name, layer, direction)] = getattr(g, name)
+                    gradients[key(name, layer, direction)] = getattr(g, name)
                 if g.x is not None:
                     below = g.x if below is None else below + g.x
             d = below
-        if _dx_wanted(row):
+        if dx_wanted(row):
             gradients["x"] = d
         return h, gradients
 
@@ -297,7 +171,7 @@ class Rnnfast(Reference):
             found = {"h": h}
             if training:
                 found |= {name.replace("_", " ", 1): g.copy() for name, g in layer.gradients.items()}
-                if _dx_wanted(row):
+                if dx_wanted(row):
                     found["x"] = dx
             return found
 
@@ -308,7 +182,7 @@ class Rnnfast(Reference):
         for i, each in enumerate(weights):
             for direction, w in enumerate(each):
                 for name, value in w._asdict().items():
-                    layer.parameters[_key(name, i, direction).replace(" ", "_", 1)][...] = value
+                    layer.parameters[key(name, i, direction).replace(" ", "_", 1)][...] = value
 
     def _stream(self, problem: Problem) -> Prepared:
         ((w,),), x = problem.weights, problem.x
@@ -428,7 +302,7 @@ class Torch(Contender):
         with torch.no_grad():
             for layer, each in enumerate(problem.weights):
                 for direction, w in enumerate(each):
-                    suffix = _key("", layer, direction).replace(" ", "_")
+                    suffix = key("", layer, direction).replace(" ", "_")
                     getattr(module, f"weight_ih{suffix}").copy_(torch.from_numpy(w.Wx.T.copy()))
                     getattr(module, f"weight_hh{suffix}").copy_(torch.from_numpy(w.Wh.T.copy()))
                     getattr(module, f"bias_ih{suffix}").copy_(torch.from_numpy(w.b[:width].copy()))
@@ -442,17 +316,17 @@ class Torch(Contender):
         found = {}
         for layer in range(row.layers):
             for direction in range(row.directions):
-                suffix = _key("", layer, direction).replace(" ", "_")
+                suffix = key("", layer, direction).replace(" ", "_")
 
                 def gradient(name: str, suffix: str = suffix) -> Array:
                     return np.array(getattr(module, name + suffix).grad.numpy())
 
-                found[_key("Wx", layer, direction)] = gradient("weight_ih").T
-                found[_key("Wh", layer, direction)] = gradient("weight_hh").T
+                found[key("Wx", layer, direction)] = gradient("weight_ih").T
+                found[key("Wh", layer, direction)] = gradient("weight_hh").T
                 b = gradient("bias_ih")
                 if row.cell == "gru":
                     b = np.concatenate([b, gradient("bias_hh")[2 * row.H :]])
-                found[_key("b", layer, direction)] = b
+                found[key("b", layer, direction)] = b
         return found
 
     def prepare(self, problem: Problem, mode: str) -> Prepared:
@@ -463,7 +337,7 @@ class Torch(Contender):
             return self._stream(problem)
         module = self._module(problem).train(mode == "training")
         x, dh = torch.from_numpy(problem.dense.copy()), torch.from_numpy(problem.dh)
-        if mode == "training" and _dx_wanted(row):
+        if mode == "training" and dx_wanted(row):
             x.requires_grad_()
         lengths = None if problem.lengths is None else torch.from_numpy(problem.lengths)
         utilities = torch.nn.utils.rnn
@@ -492,7 +366,7 @@ class Torch(Contender):
             found = {"h": h}
             if mode == "training":
                 found |= self._gradients(module, row)
-                if _dx_wanted(row):
+                if dx_wanted(row):
                     found["x"] = np.array(x.grad.numpy())
             return found
 
@@ -576,16 +450,16 @@ class Torch(Contender):
 
     def implementation(self, problem: Problem, mode: str, prepared: Prepared) -> str:
         row = problem.row
-        key = (row.cell, row.kind, row.ragged, row.float64, row.bidirectional, row.layers, mode)
-        if key not in self._taken:
+        like = (row.cell, row.kind, row.ragged, row.float64, row.bidirectional, row.layers, mode)
+        if like not in self._taken:
             profiler = self.torch.profiler
             with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as profile:
                 prepared.call()
             names = {str(event.key).removeprefix("aten::") for event in profile.key_averages()}
             onednn = sorted(name for name in names if "mkldnn_rnn" in name)
             chosen = onednn or sorted(names & {"lstm", "gru", "rnn_tanh", "lstm_cell", "gru_cell", "rnn_tanh_cell"})
-            self._taken[key] = ("oneDNN: " if onednn else "one operation after the other: ") + ", ".join(chosen)
-        return self._taken[key]
+            self._taken[like] = ("oneDNN: " if onednn else "one operation after the other: ") + ", ".join(chosen)
+        return self._taken[like]
 
 
 class TorchPadded(Torch):
@@ -777,7 +651,7 @@ class Jax(Contender):
             return x
 
         def train(weights: Any, x: Any, dh: Any) -> Any:
-            if _dx_wanted(row):
+            if dx_wanted(row):
                 h, pull = jax.vjp(forward, weights, x)
                 return h, *pull(dh)
             h, pull = jax.vjp(lambda w: forward(w, x), weights)
@@ -797,7 +671,7 @@ class Jax(Contender):
             for layer, each in enumerate(gradients):
                 for direction, arrays in enumerate(each):
                     for name, array in zip(("Wx", "Wh", "b"), arrays, strict=True):
-                        found[_key(name, layer, direction)] = np.asarray(array)
+                        found[key(name, layer, direction)] = np.asarray(array)
             if rest:
                 found["x"] = np.asarray(rest[0]).swapaxes(0, 1)
             return found
@@ -888,7 +762,7 @@ class Thinc(Contender):
                 return {"h": rows(infer())}
             h, (dx, gradient) = train()
             found = {"h": rows(h)}
-            if _dx_wanted(row):
+            if dx_wanted(row):
                 found["x"] = rows(dx)
             back, start = np.argsort(self.order), 0
             for layer, D in enumerate(row.inputs):
@@ -897,7 +771,7 @@ class Thinc(Contender):
                         part = gradient[start : start + 4 * H * width].reshape(4, H, width)[back].reshape(4 * H, width)
                         start += 4 * H * width
                         if name:
-                            found[_key(name, layer, direction)] = part[:, 0] if name == "b" else part.T
+                            found[key(name, layer, direction)] = part[:, 0] if name == "b" else part.T
             return found
 
         return Prepared(train if mode == "training" else infer, answers)
@@ -907,5 +781,6 @@ class Thinc(Contender):
 
 
 CONTENDERS: dict[str, type[Contender]] = {
-    each.name: each for each in (Rnnfast, RnnfastRecompute, Reference, Torch, TorchPadded, OnnxRuntime, Jax, Thinc)
+    each.name: each
+    for each in (Rnnfast, RnnfastRecompute, Reference, Torch, TorchPadded, Onednn, OnnxRuntime, Jax, Thinc)
 }

@@ -348,8 +348,8 @@ no figure. For each number of threads there is one process on as many processors
 calls for 20 ms, after one that is not timed; before its turn all threads of the others have gone to sleep. Times are
 medians in milliseconds. A training step is a forward pass that keeps what the backward pass needs, and that backward
 pass with gradients of all outputs; weights are packed every time, except by ONNX Runtime, which packs constants when
-its session starts. Token ids (`ids`) reach PyTorch, ONNX Runtime and Thinc as one-hot vectors made beforehand; rnnfast
-and JAX gather rows.
+its session starts. Token ids (`ids`) reach all but rnnfast, JAX and NumPy, which gather rows, as one-hot
+vectors made beforehand.
 
 **Attainable** is a roofline: products that can be hoisted out of time run at the multiply-add peak of all threads; the
 recurrent product of a step takes the longer of its arithmetic and of reading Wh at the bandwidth of the cache level
@@ -396,7 +396,7 @@ _MODEL = [
     "",
 ]
 _ABSENT = (
-    "- oneDNN by itself: PyTorch's LSTM in float32 on equal lengths is oneDNN's (`mkldnn_rnn_layer`).\n"
+    "- `mkldnn_rnn_layer` is oneDNN's LSTM, of the version that PyTorch brings.\n"
     "- Keras: its CPU layers are the scans of its back end, JAX or PyTorch operations, so it was left out."
 )
 
