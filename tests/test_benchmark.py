@@ -420,7 +420,7 @@ def test_memory_of_a_step() -> None:
     found = measure.memory_of(row, "rnnfast", 1, 0)
     h = row.N * row.T * row.H * 4 / 2**20
     assert 6 * h < found["MiB"] < 30 * h  # gates, states and outputs are some 8 times h
-    assert measure.memory_of(row, "rnnfast-recompute", 1, 0).keys() & {"MiB", "gap"}
+    assert "gap" in measure.memory_of(row, "rnnfast-recompute", 1, 0)  # too short
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,6 +153,7 @@ gru 300/20/800/800                     | MXNet                        | ti |
 lstm 629/128/128/128                   | oneDNN                       | ti |
 lstm 40/128/256/256 bidirectional      | GNMT                         | ti |
 lstm 100/64/512/512                    | PyTorch fastrnns             | ti |
+lstm 4096/8/64/128                     | long sequences               | t  |
 lstm 150/1/256/256                     | DeepBench                    | ti |
 lstm 25/1/1024/1024                    | DeepBench                    | ti |
 lstm 25/2/1024/1024                    | DeepBench                    | ti |

@@ -125,7 +125,7 @@ class Target:
 def _row_targets(line: Line, of: dict[tuple[Row, str, int], Line], steps: dict[str, int]) -> list[Target]:
     """Those of one row; `of` finds its companions."""
     row, mode, threads = line.row, line.mode, line.threads
-    where = f"{row}, {mode}, {threads} thread{'s' if threads > 1 else ''}"
+    where = f"{row}, {mode}, {_threads(threads)}"
     found: list[Target] = []
 
     def add(what: str, goal: float, value: float | None, at_least: bool = True, unit: str = "×") -> None:
@@ -160,6 +160,7 @@ def _row_targets(line: Line, of: dict[tuple[Row, str, int], Line], steps: dict[s
         single = companion(row.but(float64=False))
         add("float64: part of the float32 speed", 0.45, None if single is None else single / line.ours)
         add("float64 against PyTorch", 5, line.torch_ratio)
+    add("recompute: its time over the plain step's", 1.4, line.ratio("rnnfast-recompute"), False)
     if threads == 2 and row.N >= 8 and (one := companion(row, 1)) is not None:
         add("2 threads over 1, N ≥ 8", 1.85, one / line.ours)
     return found
@@ -171,9 +172,13 @@ def targets(result: dict[str, Any]) -> list[Target]:
     of = {(line.row, line.mode, line.threads): line for line in every}
     steps = {f"{r['row']} {r['mode']} {r['threads']}": r["steps"] for r in result["rows"]}
     found = [target for line in every for target in _row_targets(line, of, steps)]
-    for row, ours, theirs in _memory(result):
-        if ours is not None and theirs is not None:
-            found.append(Target("peak memory of a training step against PyTorch", row, 0.6, ours / theirs, False, "×"))
+    for name, each in _memory(result).items():
+        if {"rnnfast", "torch"} <= set(each):
+            what = "peak memory of a training step against PyTorch"
+            found.append(Target(what, name, 0.6, each["rnnfast"] / each["torch"], False, "×"))
+        if {"rnnfast", "rnnfast-recompute"} <= set(each) and parse(name).T >= 4096:
+            what = "recompute: its peak memory over the plain step's"
+            found.append(Target(what, name, 0.25, each["rnnfast-recompute"] / each["rnnfast"], False, "×"))
     for what, goal, ratio in (
         ("geometric mean over the best peer", 2.5, geometric_mean(line.ratio(line.best_peer) for line in every)),
         ("geometric mean over PyTorch", 4.0, geometric_mean(line.torch_ratio for line in every)),
@@ -183,17 +188,19 @@ def targets(result: dict[str, Any]) -> list[Target]:
     return found
 
 
-def _memory(result: dict[str, Any]) -> list[tuple[str, float | None, float | None]]:
-    """Row, MiB of rnnfast, MiB of PyTorch."""
+def _memory(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """MiB by row and contender."""
     by_row: dict[str, dict[str, float]] = {}
     for m in result["memory"]:
-        by_row.setdefault(m["row"], {})
-        if "MiB" in m:
-            by_row[m["row"]][m["contender"]] = m["MiB"]
-    return [(row, each.get("rnnfast"), each.get("torch")) for row, each in by_row.items()]
+        by_row.setdefault(m["row"], {}).update({m["contender"]: m["MiB"]} if "MiB" in m else {})
+    return by_row
 
 
 # ---- the table
+
+
+def _threads(n: int) -> str:
+    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def _ms(value: float | None) -> str:
@@ -239,9 +246,9 @@ def table(result: dict[str, Any]) -> str:
             "  ".join(c.ljust(w) if k < 2 else c.rjust(w) for k, (c, w) in enumerate(zip(cells, widths, strict=True)))
         )
     text += ["", *_means(every)]
-    for row, ours, theirs in _memory(result):
-        ratio = ours / theirs if ours is not None and theirs else None
-        text.append(f"peak memory, {row}, training: {_ms(ours)} MiB, PyTorch {_ms(theirs)} MiB, ratio {_ratio(ratio)}")
+    for name, each in _memory(result).items():
+        shown = ", ".join(f"{contender} {_ms(mib)} MiB" for contender, mib in each.items())
+        text.append(f"peak memory of a training step, {name}: {shown}")
     decided = targets(result)
     text.append(f"targets: {sum(t.met for t in decided)} of {len(decided)} met")
     text += [f"without {name}: {reason}" for name, reason in result["gaps"].items()]
@@ -262,7 +269,7 @@ def _means(every: Sequence[Line]) -> list[str]:
             torch = geometric_mean(line.torch_ratio for line in part)
             slower = sum((line.ratio(line.best_peer) or 2) <= 1 for line in part)
             text.append(
-                f"{mode}, {threads} thread{'s' if threads > 1 else ''}: geometric mean over PyTorch {_ratio(torch)}, "
+                f"{mode}, {_threads(threads)}: geometric mean over PyTorch {_ratio(torch)}, "
                 f"over the best peer {_ratio(best)}; {slower} of {len(part)} rows not faster than the best peer"
             )
     return text
@@ -290,6 +297,7 @@ def plot(result: dict[str, Any], path: str | Path) -> None:
     matplotlib.use("Agg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "rnnfast"})
     import matplotlib.pyplot as plt
+    from matplotlib import ticker
 
     every = lines(result)
     names = list(dict.fromkeys(str(line.row) for line in every))
@@ -316,6 +324,9 @@ def plot(result: dict[str, Any], path: str | Path) -> None:
         share.set_xlim(0, 100)
         share.set_title(f"{mode}:\npercent of the peak", fontsize=9)
         ratio.set_xscale("log")
+        ratio.xaxis.set_major_locator(ticker.FixedLocator([0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]))
+        ratio.xaxis.set_major_formatter("{x:g}")
+        ratio.xaxis.set_minor_locator(ticker.NullLocator())
         ratio.axvline(1, color="black", linewidth=0.8)
         ratio.set_title(f"{mode}: time of the\nbest peer over ours", fontsize=9)
         for axis in (share, ratio):
@@ -324,8 +335,8 @@ def plot(result: dict[str, Any], path: str | Path) -> None:
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].invert_yaxis()
     for threads in sorted({line.threads for line in every}):
-        label = f"{threads} thread{'s' if threads > 1 else ''}"
-        axes[0][0].plot([], [], "o", color=colours.get(threads, "tab:green"), markersize=4, label=label)
+        colour = colours.get(threads, "tab:green")
+        axes[0][0].plot([], [], "o", color=colour, markersize=4, label=_threads(threads))
     axes[0][0].legend(fontsize=7, loc="lower right")
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if Path(path).suffix == ".svg" else None)
@@ -376,7 +387,7 @@ def page(result: dict[str, Any], path: str | Path) -> None:
         for threads in sorted({line.threads for line in every}):
             part = [line for line in every if (line.mode, line.threads) == (mode, threads) and line.row.kind != "model"]
             if part:
-                text += [f"## {mode.capitalize()}, {threads} thread{'s' if threads > 1 else ''}", ""]
+                text += [f"## {mode.capitalize()}, {_threads(threads)}", ""]
                 text += [*_rows_text(part, result), ""]
     models = [line for line in every if line.row.kind == "model"]
     if models:
@@ -435,7 +446,7 @@ def _rows_text(part: Sequence[Line], result: dict[str, Any], with_threads: bool 
     text = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for line in part:
         missed = [f"{t.what}: {t}" for t in _row_targets(line, of, steps) if not t.met]
-        name = str(line.row) + (f", {line.threads} threads" if with_threads else "")
+        name = str(line.row) + (f", {_threads(line.threads)}" if with_threads else "")
         others = ["refused" if peer in line.refused else _ms(line.ms.get(peer)) for peer in peers]
         cells = [
             *(name, line.bound, _ms(line.attainable), f"**{_ms(line.ours)}**"),
@@ -467,10 +478,7 @@ def _memory_text(result: dict[str, Any]) -> list[str]:
     text = ["## Peak memory of a training step", ""]
     text += ["MiB beyond inputs, weights and libraries, each in a process of its own.", ""]
     text += ["| row | " + " | ".join(names) + " | rnnfast / PyTorch |", "|---" * (len(names) + 2) + "|"]
-    by_row: dict[str, dict[str, float]] = {}
-    for m in result["memory"]:
-        by_row.setdefault(m["row"], {}).update({m["contender"]: m["MiB"]} if "MiB" in m else {})
-    for row, each in by_row.items():
+    for row, each in _memory(result).items():
         ratio = each["rnnfast"] / each["torch"] if {"rnnfast", "torch"} <= set(each) else None
         text.append(f"| {row} | " + " | ".join(_ms(each.get(name)) for name in names) + f" | {_ratio(ratio)} |")
     return [*text, ""]
