@@ -355,7 +355,7 @@ def test_run_measures_and_goes_on_from_its_file(tmp_path: Path, monkeypatch: pyt
         assert row["attainable"] > 0
     assert small(json_file=file)["rows"] == first["rows"]  # nothing was measured anew
     monkeypatch.setattr(benchmark, "machine", lambda: {"processor": "another", "processors": 1})
-    with pytest.raises(ValueError, match="another machine or other versions"):
+    with pytest.raises(ValueError, match="another machine, build or version"):
         small(json_file=file)
 
 
@@ -518,6 +518,7 @@ def recorded() -> dict[str, Any]:
             "caches": {"L1": 32768},
             "instruction set": "avx2",
             "compiler": "gcc",
+            "extension": "0123456789ab",
             "system": "Linux",
         },
         "versions": {"rnnfast": "0.1.0", "torch": "2"},

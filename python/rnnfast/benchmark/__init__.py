@@ -7,6 +7,7 @@ to those who do not measure.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -36,7 +37,7 @@ def machine() -> dict[str, Any]:
     --------
     >>> from rnnfast.benchmark import machine
     >>> sorted(machine())
-    ['caches', 'compiler', 'instruction set', 'processor', 'processors', 'system']
+    ['caches', 'compiler', 'extension', 'instruction set', 'processor', 'processors', 'system']
     """
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
@@ -49,6 +50,7 @@ def machine() -> dict[str, Any]:
         "caches": caches(),
         "instruction set": next(isa["name"] for isa in _core.instruction_sets() if isa["chosen"]),
         "compiler": _core.compiler(),
+        "extension": hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()[:12],  # another build, another file
         "system": f"{platform.system()} {platform.machine()}",
     }
 
@@ -101,8 +103,8 @@ def run(
     seconds : float, optional
         Of timed calls for each contender and row, unless 20 rounds are over before; None is 1, for `quick` 0.1.
     json_file : path, optional
-        Written after each row. Rows that it holds already are not measured again; it must come from this machine and
-        these versions.
+        Written after each row. Rows that it holds already are not measured again; it must come from this machine,
+        this build of the extension and these versions.
     memory : bool
         Measure the peak memory of a training step too.
     seed : int
@@ -190,7 +192,7 @@ def _start(json_file: str | Path | None, names: list[str], settings: dict[str, A
     same = all(old.get(key) == fresh[key] for key in ("format", "machine"))
     common = set(old.get("versions", ())) & set(fresh["versions"])  # type: ignore[call-overload]
     if not same or any(old["versions"][name] != versions(names)[name] for name in common):
-        raise ValueError(f"{json_file}: holds results of another machine or other versions; name another file")
+        raise ValueError(f"{json_file}: holds results of another machine, build or version; name another file")
     old["versions"] |= versions(names)
     old.pop("interrupted", None)
     return old

@@ -280,7 +280,7 @@ def _machine_text(result: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {size >> 10} KiB" for name, size in m["caches"].items())
     return (
         f"{m['processor']}, {m['processors']} processors, {sizes}; kernels for {m['instruction set']}; "
-        f"{m['compiler']}; {', '.join(f'{name} {version}' for name, version in versions.items())}; {result['date']}"
+        f"{m['compiler']}, extension {m['extension']}; {', '.join(f'{name} {version}' for name, version in versions.items())}; {result['date']}"
     )
 
 
