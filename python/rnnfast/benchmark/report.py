@@ -276,11 +276,12 @@ def _means(every: Sequence[Line]) -> list[str]:
 
 
 def _machine_text(result: dict[str, Any]) -> str:
-    m, versions = result["machine"], result["versions"]
+    m = result["machine"]
     sizes = ", ".join(f"{name} {size >> 10} KiB" for name, size in m["caches"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"{m['processor']}, {m['processors']} processors, {sizes}; kernels for {m['instruction set']}; "
-        f"{m['compiler']}, extension {m['extension']}; {', '.join(f'{name} {version}' for name, version in versions.items())}; {result['date']}"
+        f"{m['processor']}, {m['processors']} processors, {sizes}; kernels for {m['instruction set']}; {m['compiler']}, "
+        f"extension {m['extension']}; {versions}; {result['date']}"
     )
 
 
