@@ -280,8 +280,8 @@ def _machine_text(result: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {size >> 10} KiB" for name, size in m["caches"].items())
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     return (
-        f"{m['processor']}, {m['processors']} processors, {sizes}; kernels for {m['instruction set']}; {m['compiler']}, "
-        f"extension {m['extension']}; {versions}; {result['date']}"
+        f"{m['processor']}, {m['processors']} processors, {sizes}; kernels for {m['instruction set']}; "
+        f"{m['compiler']}, extension {m['extension']}; {versions}; {result['date']}"
     )
 
 
