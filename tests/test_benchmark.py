@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import doctest
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -449,6 +450,15 @@ def test_what_the_command_refuses(
     monkeypatch.chdir(Path(__file__).parent.parent)
     assert main(["bench", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_plot_without_matplotlib_fails_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(benchmark, "run", lambda *args, **options: pytest.fail("measured"))
+    assert main(["bench", "--page", "roofline.md"]) == 2
+    assert "need matplotlib" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ sentence on standard error and exit code 2, and overwrites nothing.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -197,6 +198,8 @@ def bench(options: argparse.Namespace) -> None:
     for path in (options.json_file, options.plot, options.page):
         if path is not None and not Path(path).parent.is_dir():
             raise CommandError(f"{path}: expected a path in a folder that exists, {Path(path).parent} does not")
+    if (options.plot or options.page) and importlib.util.find_spec("matplotlib") is None:
+        raise CommandError('--plot and --page need matplotlib: pip install "rnnfast[bench]"')
     if options.results is not None:
         try:
             result = json.loads(Path(options.results).read_text(encoding="utf-8"))
@@ -216,13 +219,10 @@ def bench(options: argparse.Namespace) -> None:
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
     print(report.table(result))
-    try:
-        if options.plot is not None:
-            report.plot(result, options.plot)
-        if options.page is not None:
-            report.page(result, options.page)
-    except ModuleNotFoundError as error:
-        raise CommandError(f'a plot needs {error.name}: pip install "rnnfast[bench]"') from error
+    if options.plot is not None:
+        report.plot(result, options.plot)
+    if options.page is not None:
+        report.page(result, options.page)
     if result.get("interrupted") and options.results is None:
         raise KeyboardInterrupt
 
