@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import rnnfast
-from problems import machine
+from rnnfast.benchmark import machine
 
 H = 1024
 LIMITS = {"tanh": (2.0**-15, 10.0), "sigmoid": (2.0**-26, 87.0)}

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import rnnfast
 import torch
-from problems import machine
+from rnnfast.benchmark import machine
 from rnnfast.datasets import load_sentiment
 from rnnfast.training import Sequences
 from torch.nn.utils.rnn import pack_padded_sequence

@@ -597,6 +597,15 @@ PYBIND11_MODULE(_core, m) {
         const py::gil_scoped_release release;
         return kernels->multiply_add_rate(seconds);
     });
+    m.def("read_rate", [](Index bytes, double seconds) {
+        if (bytes < 1024) throw py::value_error("bytes: expected at least 1024, got " + std::to_string(bytes));
+        py::array_t<char> data(bytes + 64);  // NumPy's, not a buffer that is kept
+        const auto place = reinterpret_cast<std::uintptr_t>(data.mutable_data());
+        auto* const numbers = reinterpret_cast<float*>((place + 63) / 64 * 64);  // as packed weights are
+        const py::gil_scoped_release release;
+        for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
+        return kernels->read_rate(numbers, bytes, seconds);
+    });
 }
 
 }  // namespace

@@ -42,12 +42,35 @@ double multiply_add_rate(double seconds) {
     return bursts * 2.0 * Vec<float>::lanes * accumulators * repeats / elapsed;
 }
 
+// Sums of loads, in as many independent chains: how fast one thread reads `bytes` bytes that it has read before.
+double read_rate(const float* data, Index bytes, double seconds) {
+    const FlushDenormals flush;
+    constexpr Index lanes = Vec<float>::lanes, chains = 8;
+    const Index count = bytes / Index(sizeof(float));
+    const Index passes = 1 + (Index(1) << 18) / (count + 1);  // between two looks at the clock
+    Vec<float> sum[chains];
+    for (int i = 0; i < chains; ++i) sum[i] = Vec<float>(0.0f);
+    double bursts = -1, elapsed, start = omp_get_wtime();
+    do {
+        for (Index pass = 0; pass < passes; ++pass) {
+            for (Index k = 0; k + chains * lanes <= count; k += chains * lanes)
+#pragma GCC unroll 8
+                for (int i = 0; i < chains; ++i) sum[i] = sum[i] + Vec<float>::load(data + k + i * lanes);
+            asm volatile("" : "+m"(sum));  // the compiler cannot leave out a pass
+        }
+        if (++bursts == 0) start = omp_get_wtime();  // the first one brought the numbers near
+        elapsed = omp_get_wtime() - start;
+    } while (bursts < 1 || elapsed < seconds);
+    const Index read = count / (chains * lanes) * (chains * lanes) * Index(sizeof(float));
+    return bursts * double(passes) * double(read) / elapsed;
+}
+
 #define RNNFAST_STRING_(name) #name
 #define RNNFAST_STRING(name) RNNFAST_STRING_(name)
 
 // Initialised by the compiler: code that ran at load time could be code that the processor lacks.
 extern const KernelTable table;
-constinit const KernelTable table{RNNFAST_STRING(RNNFAST_ISA), RNNFAST_FLAGS, Registry<AllCells>::count,
-                                  Registry<AllCells>::cells, multiply_add_rate};
+constinit const KernelTable table{RNNFAST_STRING(RNNFAST_ISA), RNNFAST_FLAGS,     Registry<AllCells>::count,
+                                  Registry<AllCells>::cells,   multiply_add_rate, read_rate};
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -137,6 +137,7 @@ struct KernelTable {
     int cells;
     const Cell* cell;
     double (*multiply_add_rate)(double seconds);  // flop/s of one thread on float32 registers: the attainable peak
+    double (*read_rate)(const float* data, Index bytes, double seconds);  // bytes/s of one thread
 };
 
 }  // namespace rnnfast

@@ -56,12 +56,30 @@ IMPORTS = {
     "files": set(),
     "datasets": set(),
     "estimators": {"files", "network", "losses", "optimizers", "preprocessing", "training"},
-    "__main__": {"datasets", "estimators", "files", "functions", "preprocessing", "training"},
+    "benchmark.grid": set(),
+    "benchmark.contender": {"benchmark.grid"},
+    "benchmark.onednn": {"benchmark.contender", "benchmark.grid"},
+    "benchmark.peers": {"benchmark.contender", "benchmark.grid", "benchmark.onednn"},
+    "benchmark.measure": {"_core", "benchmark.contender", "benchmark.grid", "benchmark.peers"},
+    "benchmark.report": {"benchmark.grid"},
+    "benchmark": {"_core", "benchmark.grid", "benchmark.measure", "benchmark.peers"},
+    "__main__": {"benchmark", "datasets", "estimators", "files", "functions", "preprocessing", "training"},
 }
-THIRD_PARTY = {"files": {"safetensors"}, "__main__": {"tqdm"}}  # beside numpy
+# beside numpy; peers uses rnnfast as its users do
+THIRD_PARTY = {
+    "files": {"safetensors"},
+    "__main__": {"tqdm"},
+    "benchmark.peers": {"jax", "onnx", "onnxruntime", "rnnfast", "thinc", "torch"},
+    "benchmark.report": {"matplotlib"},
+}
 
 CPP_FILES = sorted(path.name for path in CPP.iterdir())
-MODULES = sorted(path.stem for path in PYTHON.glob("*.py") if path.stem != "__init__")
+FILES = {
+    ".".join(path.relative_to(PYTHON).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PYTHON.rglob("*.py")
+    if path != PYTHON / "__init__.py"
+}
+MODULES = sorted(FILES)
 
 
 def code(name: str) -> str:
@@ -121,13 +139,16 @@ def test_the_first_line_names_the_file() -> None:
 def test_imports(name: str) -> None:
     inside: set[str] = set()
     outside: set[str] = set()
-    for node in ast.walk(ast.parse((PYTHON / f"{name}.py").read_text(encoding="utf-8"))):
+    package = name.split(".") if FILES[name].stem == "__init__" else name.split(".")[:-1]
+    for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             outside |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             outside.add(str(node.module).split(".")[0])
         elif isinstance(node, ast.ImportFrom):
-            inside |= {node.module} if node.module else {a.name for a in node.names if a.name != "__version__"}
+            above = package[: len(package) + 1 - node.level]
+            names = {node.module} if node.module else {a.name for a in node.names if a.name != "__version__"}
+            inside |= {".".join([*above, imported]) for imported in names}
     assert inside <= IMPORTS[name]
     standard = {"__future__", "typing"} if name == "reference" else sys.stdlib_module_names
     assert outside - set(standard) <= {"numpy"} | THIRD_PARTY.get(name, set())
@@ -137,6 +158,17 @@ def test_no_import_goes_up() -> None:
     order = list(IMPORTS)
     for name, imported in IMPORTS.items():
         assert all(other == "_core" or order.index(other) < order.index(name) for other in imported), name
+
+
+def test_importing_rnnfast_leaves_the_benchmark_and_its_peers_alone() -> None:
+    program = (
+        "import sys, rnnfast; "
+        "assert not [m for m in sys.modules if m.startswith('rnnfast.benchmark')]; "
+        "import rnnfast.benchmark.report; "
+        "assert not {'jax', 'matplotlib', 'onnx', 'onnxruntime', 'thinc', 'torch'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cells_of_the_core_and_of_the_reference() -> None:

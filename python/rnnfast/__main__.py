@@ -1,4 +1,4 @@
-"""The command line: rnnfast train, predict, info.
+"""The command line: rnnfast train, predict, info, bench.
 
 Reads arguments, calls the same parts as everybody (datasets.py, estimators.py), prints. A bad input ends with one
 sentence on standard error and exit code 2, and overwrites nothing.
@@ -7,6 +7,7 @@ sentence on standard error and exit code 2, and overwrites nothing.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -190,6 +191,42 @@ def info(options: argparse.Namespace) -> None:
         print(f"  {name:30} {array.shape} {array.dtype}")
 
 
+def bench(options: argparse.Namespace) -> None:
+    from . import benchmark  # the only place: nobody else pays for it
+    from .benchmark import report
+
+    for path in (options.json_file, options.plot, options.page):
+        if path is not None and not Path(path).parent.is_dir():
+            raise CommandError(f"{path}: expected a path in a folder that exists, {Path(path).parent} does not")
+    if (options.plot or options.page) and importlib.util.find_spec("matplotlib") is None:
+        raise CommandError('--plot and --page need matplotlib: pip install "rnnfast[bench]"')
+    if options.results is not None:
+        try:
+            result = json.loads(Path(options.results).read_text(encoding="utf-8"))
+            if result["format"] != benchmark.FORMAT:
+                raise ValueError(result["format"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CommandError(f"--from {options.results}: expected a file that --json wrote") from error
+    else:
+        result = benchmark.run(
+            options.rows,
+            quick=options.quick,
+            peers=options.peers,
+            threads=options.threads,
+            modes=options.modes,
+            seconds=options.seconds,
+            json_file=options.json_file,
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+    print(report.table(result))
+    if options.plot is not None:
+        report.plot(result, options.plot)
+    if options.page is not None:
+        report.page(result, options.page)
+    if result.get("interrupted") and options.results is None:
+        raise KeyboardInterrupt
+
+
 def _load(data: str, task: str | None) -> tuple[list[str], list[str], str, str]:
     """Texts, labels, task and name of a built-in data set or a file."""
     known = datasets.available()
@@ -287,6 +324,25 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("info", help="show the configuration, or what is in a model file")
     p.add_argument("model", nargs="?", metavar="MODEL", help="a file that train saved")
     p.set_defaults(run=info)
+
+    p = commands.add_parser("bench", help="time rnnfast beside its peers", formatter_class=show, description="""Compare
+        the answers, then time rnnfast beside the NumPy reference and every peer that is installed (the extra "peers"),
+        over a grid of shapes. The whole grid takes hours; Ctrl-C ends it with what there is, and --json goes on where
+        its file ended.""")  # fmt: skip
+    p.add_argument("--quick", action="store_true", help="a dozen small rows, in two minutes")
+    p.add_argument("--rows", metavar="ROW", nargs="+", default=[], help="parts of row names, patterns, or rows of your"
+        " own (CELL T/N/D/H FLAGS); none is the whole grid")  # fmt: skip
+    p.add_argument("--peers", metavar="NAME,...", type=lambda text: text.split(","), help="run only these beside"
+        " rnnfast; None is every one")  # fmt: skip
+    p.add_argument("--threads", type=_positive(int), nargs="+", help="numbers of threads; None is 1 and 2")
+    p.add_argument("--modes", nargs="+", choices=("training", "inference"), default=["training", "inference"],
+        help="what to time")  # fmt: skip
+    p.add_argument("--seconds", type=_positive(float), help="for each contender and row; None is 1, with --quick 0.1")
+    p.add_argument("--json", dest="json_file", metavar="FILE", help="write results after each row, and go on from them")
+    p.add_argument("--plot", metavar="FILE", help="draw share of peak and ratio to the best peer (.svg, .png)")
+    p.add_argument("--page", metavar="FILE", help="write a Markdown page and its plot, as docs/roofline.md")
+    p.add_argument("--from", dest="results", metavar="FILE", help="measure nothing: show what --json wrote")
+    p.set_defaults(run=bench)
     return parser
 
 
