@@ -12,6 +12,7 @@
 #include "arguments.hpp"
 #include "dispatch.hpp"
 #include "memory.hpp"
+#include "operation_bindings.hpp"
 #include "problem.hpp"
 #include "schedule.hpp"
 
@@ -552,6 +553,7 @@ PYBIND11_MODULE(_core, m) {
         const py::gil_scoped_release release;
         return kernels->multiply_add_rate(seconds);
     });
+    bind_operations(m, *kernels->operations, [] { return threads_of(py::none()); });
 }
 
 }  // namespace

@@ -119,6 +119,8 @@ struct Cell {
     Kernel<double> f64;
 };
 
+struct Operations;  // what else a training step does: operations.hpp
+
 // All that one instruction set offers.
 struct KernelTable {
     const char* isa;
@@ -126,6 +128,7 @@ struct KernelTable {
     int cells;
     const Cell* cell;
     double (*multiply_add_rate)(double seconds);  // flop/s of one thread on float32 registers: the attainable peak
+    const Operations* operations;
 };
 
 }  // namespace rnnfast

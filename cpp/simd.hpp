@@ -30,6 +30,7 @@ struct Native<float> {
     typedef float Float __attribute__((vector_size(register_bytes<float>)));
     typedef float Unaligned __attribute__((vector_size(register_bytes<float>), aligned(4), may_alias));
     typedef std::uint32_t Word __attribute__((vector_size(register_bytes<float>)));
+    typedef double Doubles __attribute__((vector_size(2 * register_bytes<float>)));  // as many lanes
     static constexpr int mantissa_bits = 23;
     static constexpr std::uint32_t exponent_bias = 127;
     static constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, held in the low bits
@@ -47,6 +48,7 @@ struct Native<double> {
     typedef double Float __attribute__((vector_size(register_bytes<double>)));
     typedef double Unaligned __attribute__((vector_size(register_bytes<double>), aligned(8), may_alias));
     typedef std::uint64_t Word __attribute__((vector_size(register_bytes<double>)));
+    typedef Float Doubles;
     static constexpr int mantissa_bits = 52;
     static constexpr std::uint64_t exponent_bias = 1023;
     static constexpr double magic = 0x1.8p52;
@@ -75,6 +77,25 @@ inline typename Native<T>::Float fma_native(typename Native<T>::Float a, typenam
         return _mm256_fmadd_pd(__m256d(a), __m256d(b), __m256d(c));
 #else
     return a * b + c;  // contracted where the build allows it: CMakeLists.txt does so off x86-64
+#endif
+}
+
+template <class T>
+inline typename Native<T>::Float sqrt_native(typename Native<T>::Float a) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        return _mm512_sqrt_ps(__m512(a));
+    else
+        return _mm512_sqrt_pd(__m512d(a));
+#elif defined(__AVX__)
+    if constexpr (sizeof(T) == 4)
+        return _mm256_sqrt_ps(__m256(a));
+    else
+        return _mm256_sqrt_pd(__m256d(a));
+#else
+    for (unsigned i = 0; i < sizeof(a) / sizeof(T); ++i)
+        a[i] = sizeof(T) == 4 ? __builtin_sqrtf(a[i]) : __builtin_sqrt(a[i]);
+    return a;
 #endif
 }
 
@@ -146,6 +167,10 @@ struct Vec {
     // a b + c, rounded once where the processor can.
     friend Vec fma(Vec a, Vec b, Vec c) {
         return map([&](int r) { return fma_native<T>(a.v[r], b.v[r], c.v[r]); });
+    }
+
+    friend Vec sqrt(Vec a) {
+        return map([&](int r) { return sqrt_native<T>(a.v[r]); });
     }
 
     // a < b ? yes : no, lane by lane; NaN is not less.
@@ -227,6 +252,17 @@ inline V at_most(V limit, V x) {
     return where_less(limit, x, limit, x);
 }
 
+// (1 + r + r2 q) 2^j 2^j: the two factors reach infinity and 0. NaN stays NaN.
+template <class T, int R>
+inline Vec<T, R> exp(Vec<T, R> x) {
+    using V = Vec<T, R>;
+    const V limit(Native<T>::sigmoid_limit), one(T(1));  // exp(-limit) is 0
+    const auto [r, r2, q, shifted] = exp_parts(at_least(-limit, at_most(limit, x)));
+    const V sum = one + r, lost = (one - sum) + r;  // sum + lost = 1 + r without rounding
+    const V scale = power_of_two(shifted);
+    return (sum + fma(r2, q, lost)) * scale * scale;
+}
+
 // 1 / (1 + exp(-x)) as 2^-j / (2^-j + s 2^j) with exp(-x) = s 2^(2 j), which neither overflows nor loses the denormals
 template <class T, int R>
 inline Vec<T, R> sigmoid(Vec<T, R> x) {
@@ -254,6 +290,29 @@ inline Vec<T, R> relu(Vec<T, R> x) {
     using V = Vec<T, R>;
     return where_less(x, V(T(0)), V(T(0)), x);
 }
+
+// A sum in double, lane by lane and then over the lanes in ascending order.
+template <class T, int R = 1>
+struct DoubleSum {
+    using Doubles = typename Native<T>::Doubles;
+    Doubles sum[R] = {};
+
+    void add(const Vec<T, R>& x) {
+        for (int r = 0; r < R; ++r) sum[r] += __builtin_convertvector(x.v[r], Doubles);
+    }
+    void add_square(const Vec<T, R>& x) {
+        for (int r = 0; r < R; ++r) {
+            const Doubles y = __builtin_convertvector(x.v[r], Doubles);
+            sum[r] += y * y;
+        }
+    }
+    double total() const {
+        double result = 0;
+        for (int r = 0; r < R; ++r)
+            for (int i = 0; i < Vec<T>::lanes; ++i) result += sum[r][i];
+        return result;
+    }
+};
 
 // Denormals are flushed to zero while one of these lives (long sequences reach them, and they are slow), in this thread
 // alone.

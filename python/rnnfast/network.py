@@ -143,9 +143,9 @@ class Network:
             h = np.concatenate(list(top), axis=1)
         if dropping:
             after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
-            h = h * after
+            h *= after
         self._masks = (before, after)
-        return self.dense.forward(h, training=training)
+        return self.dense.forward(h, lengths=lengths if self.per_step else None, training=training)
 
     def backward(self, d: Array) -> None:
         """Write ``gradient_vector``, from the gradient of the outputs, which must be 0 at padded steps."""
