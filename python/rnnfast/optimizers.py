@@ -1,9 +1,9 @@
 """Optimisers and gradient clipping over one flat parameter vector and one flat gradient vector.
 
-A model keeps all its parameters in one contiguous vector and all gradients in another (`layers.py`), so
-that a step is one pass over memory, in place, by ``_core``; denormal moments become 0. `training.py` calls `step` once per batch and puts
-`state` into checkpoints. Nothing here knows layers, losses or data. A NaN or infinite gradient is the
-caller's matter: it spreads into the parameters and the moments.
+A model keeps all its parameters in one contiguous vector and all gradients in another (`layers.py`), so that a step is
+one pass over memory, in place, by ``_core``; denormal moments become 0. `training.py` calls `step` once per batch and
+puts `state` into checkpoints. Nothing here knows layers, losses or data. A NaN or infinite gradient is the caller's
+matter: it spreads into the parameters and the moments.
 """
 
 from __future__ import annotations
@@ -231,7 +231,9 @@ def _check_vector(name: str, vector: Vector, written: bool = True) -> None:
         kind = vector.dtype if isinstance(vector, np.ndarray) else type(vector).__name__
         raise TypeError(f"{name}: expected an array of float32 or float64, got {kind}")
     if vector.ndim != 1 or not vector.flags.c_contiguous or not vector.flags.aligned:
-        layout = ", not contiguous" if not vector.flags.c_contiguous else "" if vector.flags.aligned else ", not aligned"
+        layout = (
+            ", not contiguous" if not vector.flags.c_contiguous else "" if vector.flags.aligned else ", not aligned"
+        )
         raise ValueError(f"{name}: expected a contiguous vector, got shape {vector.shape}{layout}")
     if written and not vector.flags.writeable:
         raise ValueError(f"{name}: expected a vector that can be written to, got a read-only one")
