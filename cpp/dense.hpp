@@ -13,9 +13,9 @@
 
 namespace rnnfast::RNNFAST_ISA {
 
-constexpr Index dense_rows = 128, dense_depth = 256;  // of a task's left-hand panels: they stay in the L2 cache
-constexpr Index dense_panels = 16;                    // results of a task
-constexpr Index update_panels = 4;                    // columns of d that a task of dW packs at once
+constexpr Index dense_rows = 256, dense_depth = 256;  // of a task's left-hand panels: they stay in the L2 cache
+constexpr Index dense_panels = 8;                     // results of a task
+constexpr Index update_panels = 8;                    // columns of d that a task of dW packs at once
 constexpr Index few_rows = 3;                         // for which packing W costs more than it gains
 
 // Rows first..first+count-1 of the valid rows, columns from..from+width-1 of a [N*T, stride] matrix in panels.
@@ -128,7 +128,7 @@ void weight_gradients(const DenseGradient<T>& call, const T* x, T* scratch) {
     const Blocks<T> inputs{call.H}, columns{call.K};
     const Index groups = (columns.count() + update_panels - 1) / update_panels;
     const Index threads = call.rows.threads;
-    const Index parts = threads == 1 ? 1 : smaller(inputs.count(), (4 * threads + groups - 1) / groups);
+    const Index parts = threads == 1 ? 1 : smaller(inputs.count(), (2 * threads + groups - 1) / groups);
 #pragma omp for schedule(dynamic, 1)
     for (Index task = 0; task < groups * parts; ++task) {
         const Index group = task / parts, block = group * update_panels;

@@ -301,7 +301,7 @@ class Recurrent(Layer):
             self._masks.append(mask)
             self._tapes.append([o.tape for o in outputs])
         self._steps = h.shape[:2]
-        return h, tuple(np.stack(s) for s in zip(*final, strict=True))
+        return h, tuple(np.array(s) for s in zip(*final, strict=True))
 
     def backward(
         self, dh: Array | None = None, dstate: tuple[Array | None, ...] | None = None
@@ -354,7 +354,7 @@ class Recurrent(Layer):
             d = below if mask is None or below is None else np.multiply(below, mask, out=below)
         self._tapes = []
         order = [initial[i] for i in range(len(initial))]
-        return d, tuple(np.stack(s) for s in zip(*order, strict=True))
+        return d, tuple(np.array(s) for s in zip(*order, strict=True))
 
     def _check_state(self, state: tuple[ArrayLike, ...]) -> list[Array]:
         layers = self.num_layers * self.directions
@@ -498,10 +498,10 @@ def _check_lengths(N: int, T: int, lengths: ArrayLike | None) -> Array | None:
     n = np.asarray(lengths)
     if n.shape != (N,) or (n.size and n.dtype.kind not in "iu"):
         raise ValueError(f"lengths: expected (N,) = ({N},) integers, got {n.shape} of {n.dtype}")
-    if N and (n.min() < 0 or n.max() > T):
-        wrong = np.flatnonzero((n < 0) | (n > T))
-        raise ValueError(f"lengths[{wrong[0]}] = {n[wrong[0]]}: expected a length in 0..T = 0..{T}")
     checked: Array = n.astype(np.int64)
+    wrong = _core.first_outside(checked, None, T + 1)
+    if wrong >= 0:
+        raise ValueError(f"lengths[{wrong}] = {n[wrong]}: expected a length in 0..T = 0..{T}")
     return checked
 
 

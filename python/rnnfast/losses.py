@@ -183,10 +183,10 @@ def _steps(
     if n.dtype.kind not in "iu" and n.size:
         raise TypeError(f"lengths: expected integers, got {n.dtype}")
     _check_shape("lengths", n, (N,), "N")
-    if N and (n.min() < 0 or n.max() > T):
-        wrong = np.flatnonzero((n < 0) | (n > T))
-        raise ValueError(f"lengths[{wrong[0]}] = {n[wrong[0]]}: expected a length in 0..T = 0..{T}")
-    n = n.astype(np.int64)
+    given, n = n, n.astype(np.int64)
+    wrong = _core.first_outside(n, None, T + 1)
+    if wrong >= 0:
+        raise ValueError(f"lengths[{wrong}] = {given[wrong]}: expected a length in 0..T = 0..{T}")
 
     if normalizer == "both":
         return n, 1.0 / (np.maximum(n, 1) * max(int(np.count_nonzero(n)), 1))
