@@ -201,10 +201,10 @@ def test_norm_scale_and_clip(dtype: Any, assert_same_bits: Any) -> None:
 
 
 @every_dtype
-@pytest.mark.parametrize("D", [1, 7, 16, 33])
+@pytest.mark.parametrize("D", [1, 7, 33, 150])  # the last two are work for several threads
 def test_lookup(dtype: Any, D: int, assert_same_bits: Any) -> None:
     """Rows are summed in their order, so that the sum of NumPy's slow ``add.at`` is met to the bit."""
-    N, T, V = 60, 50, 11
+    N, T, V = 200, 50, 11
     rng = np.random.default_rng(D)
     lengths = rng.integers(0, T + 1, N)
     ids = rng.integers(0, V - 1, (N, T))  # the last row of the table gets no gradient
