@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "arguments.hpp"
+#include "arrays.hpp"
 #include "dispatch.hpp"
 #include "memory.hpp"
+#include "operation_bindings.hpp"
 #include "problem.hpp"
 #include "schedule.hpp"
 
@@ -85,18 +87,6 @@ Buffer numbers(double count) {
     return Buffer(count * sizeof(T));
 }
 
-template <class T>
-py::array_t<T> new_array(const char* name, std::initializer_list<Index> shape) {
-    double bytes = sizeof(T);
-    for (const Index size : shape) bytes *= static_cast<double>(size);
-    if (bytes > 0x1p46) {  // more than any processor addresses
-        py::set_error(PyExc_MemoryError,
-                      (std::string(name) + ": its " + std::to_string(bytes / 0x1p30) + " GiB are too many").c_str());
-        throw py::error_already_set();
-    }
-    return py::array_t<T>(std::vector<py::ssize_t>(shape));
-}
-
 // ---- forward and backward
 
 // All that backward needs: the caller's arrays, kept alive, and what forward stored.
@@ -151,9 +141,11 @@ py::tuple states_tuple(const std::vector<py::array_t<T>>& states) {
     return result;
 }
 
+// out: None, or the array to write h into
 py::tuple forward(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
                   const py::object& b, const py::object& state, const py::object& lengths_, const py::object& reverse,
-                  const py::object& keep_tape, const py::object& num_threads, const py::object& recompute) {
+                  const py::object& keep_tape, const py::object& num_threads, const py::object& recompute,
+                  const py::object& out) {
     const Cell& cell = find_cell(cell_name);
     const int threads = threads_of(num_threads);
     const Index every = recompute.is_none() ? 0 : checked_integer(recompute, "recompute", "a positive integer");
@@ -181,7 +173,9 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         using T = decltype(zero);
         const Kernel<T>& kernel = kernel_of<T>(cell);
         const Sizes sizes = kernel.sizes(shape, schedule.view(), x.is_ids());
-        auto h = new_array<T>("h", {shape.N, shape.T, shape.H});
+        Index h_stride = shape.H;
+        py::array_t<T> h = out.is_none() ? new_array<T>("h", {shape.N, shape.T, shape.H})
+                                         : rows_to_write<T>(out, "h", {shape.N, shape.T, shape.H}, h_stride);
         std::vector<py::array_t<T>> final_states;
         for (int k = 0; k < cell.states; ++k) final_states.push_back(new_array<T>("state", {shape.N, shape.H}));
         Buffer packed = numbers<T>(static_cast<double>(sizes.forward_weights));
@@ -205,6 +199,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         call.weights = (tape ? tape->weights : weights).template view<T>();
         point_to(states, call.state);
         call.h = h.mutable_data();
+        call.h_stride = h_stride;
         for (int k = 0; k < cell.states; ++k) call.final_state[k] = final_states[k].mutable_data();
         if (tape && !tape->schedule.view().every) call.tape = tape->template rows<T>(sizes);
         for (int k = 0; k < cell.states && tape; ++k) call.checkpoint[k] = tape->checkpoint[k].template as<T>();
@@ -219,9 +214,12 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
     });
 }
 
-py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_, const py::object& num_threads) {
+// out: None, or a tuple of dWx, dWh, db to write into
+py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_, const py::object& num_threads,
+                   const py::object& dx_wanted, const py::object& out) {
     const Shape& shape = tape.shape;
     const int threads = threads_of(num_threads);
+    const bool with_dx = checked_flag(dx_wanted, "dx");
     FloatingArrays floating;
     std::optional<py::array> dh;
     if (!dh_.is_none()) {
@@ -241,10 +239,13 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         const int G = tape.cell.weight_blocks;
         const bool ids = tape.x.is_ids();
         std::optional<py::array_t<T>> dx, db;
-        if (!ids) dx = new_array<T>("dx", {shape.N, shape.T, shape.D});
-        auto dWx = new_array<T>("dWx", {shape.D, G * shape.H});
-        auto dWh = new_array<T>("dWh", {shape.H, G * shape.H});
-        if (tape.weights.b) db = new_array<T>("db", {tape.cell.bias_blocks * shape.H});
+        if (!ids && with_dx) dx = new_array<T>("dx", {shape.N, shape.T, shape.D});
+        const auto weight_gradient = [&](int i, const char* name, const std::vector<py::ssize_t>& size) {
+            return out.is_none() ? new_array<T>(name, size) : written_array<T>(out[py::int_(i)], name, size);
+        };
+        auto dWx = weight_gradient(0, "dWx", {shape.D, G * shape.H});
+        auto dWh = weight_gradient(1, "dWh", {shape.H, G * shape.H});
+        if (tape.weights.b) db = weight_gradient(2, "db", {tape.cell.bias_blocks * shape.H});
         std::vector<py::array_t<T>> dinitial;
         for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>("dstate", {shape.N, shape.H}));
         if (tape.used.exchange(true))
@@ -447,6 +448,7 @@ class Stream {
         call.is_packed = !first;
         call.scratch = scratch_[ids].template as<T>();
         call.last_step = 1;
+        call.h_stride = weights_.H;
         {
             std::optional<py::gil_scoped_release> release;
             if (worth_a_release_) release.emplace();  // a step of a few microseconds is not
@@ -606,6 +608,7 @@ PYBIND11_MODULE(_core, m) {
         for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
         return kernels->read_rate(numbers, bytes, seconds);
     });
+    bind_operations(m, *kernels->operations, [] { return threads_of(py::none()); });
 }
 
 }  // namespace

@@ -68,8 +68,8 @@ class ForwardSlab {
             for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W, together);
         }
         for (Index s = begin + member.index; s < end && call.h; s += member.team) {  // padding
-            T* past_end = call.h + (schedule.order[s] * call.shape.T + schedule.length[s]) * call.shape.H;
-            fill_zero(past_end, (call.shape.T - schedule.length[s]) * call.shape.H);
+            for (Index t = schedule.length[s]; t < call.shape.T; ++t)
+                fill_zero(call.h + (schedule.order[s] * call.shape.T + t) * call.h_stride, call.shape.H);
         }
     }
 
@@ -201,7 +201,7 @@ class ForwardSlab {
             for (int k = 0; k < Cell::states; ++k) state[k].store(local[k] + row * W);
             if (call.h) {
                 const Index time = time_of(schedule, begin + row, t);
-                state[0].store_partial(call.h + (sequence * call.shape.T + time) * H + block * W, units);
+                state[0].store_partial(call.h + (sequence * call.shape.T + time) * call.h_stride + block * W, units);
             }
             if (row >= continuing && call.final_state[0])
                 for (int k = 0; k < Cell::states; ++k)

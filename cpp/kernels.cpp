@@ -70,7 +70,13 @@ double read_rate(const float* data, Index bytes, double seconds) {
 
 // Initialised by the compiler: code that ran at load time could be code that the processor lacks.
 extern const KernelTable table;
-constinit const KernelTable table{RNNFAST_STRING(RNNFAST_ISA), RNNFAST_FLAGS,     Registry<AllCells>::count,
-                                  Registry<AllCells>::cells,   multiply_add_rate, read_rate};
+extern const Operations operations;  // operations.cpp
+constinit const KernelTable table{RNNFAST_STRING(RNNFAST_ISA),
+                                  RNNFAST_FLAGS,
+                                  Registry<AllCells>::count,
+                                  Registry<AllCells>::cells,
+                                  multiply_add_rate,
+                                  read_rate,
+                                  &operations};
 
 }  // namespace rnnfast::RNNFAST_ISA

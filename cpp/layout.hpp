@@ -98,21 +98,6 @@ inline void product_of_blocks(Index first, Index last, Index rows, Blocks<T> col
 
 // ---- packed weights
 
-// [rows, W] columns first..first+count-1 of the rows k..k+rows-1 of a matrix; the other columns are 0.
-template <class T>
-void pack_columns(const Matrix<T>& m, Index k, Index rows, Index first, Index count, T* out) {
-    constexpr Index W = panel_width<T>;
-    const T* from = m.data + k * m.row_stride + first * m.column_stride;
-    for (Index row = 0; row < rows; ++row, from += m.row_stride, out += W) {
-        if (m.column_stride == 1 && count == W) {
-            __builtin_memcpy(out, from, sizeof(T) * W);
-        } else {
-            for (Index i = 0; i < count; ++i) out[i] = from[i * m.column_stride];
-            for (Index i = count; i < W; ++i) out[i] = T(0);
-        }
-    }
-}
-
 // [columns, W]: the transpose of `rows` rows and `columns` columns of a matrix; the other columns of the panel are 0.
 template <class T>
 void pack_transposed(const Matrix<T>& m, Index rows, Index columns, T* out) {
@@ -133,6 +118,23 @@ void pack_transposed(const Matrix<T>& m, Index rows, Index columns, T* out) {
                             i + row < rows ? from[row * m.row_stride + j * m.column_stride] : T(0);
             }
         }
+}
+
+// [rows, W] columns first..first+count-1 of the rows k..k+rows-1 of a matrix; the other columns are 0.
+template <class T>
+void pack_columns(const Matrix<T>& m, Index k, Index rows, Index first, Index count, T* out) {
+    constexpr Index W = panel_width<T>;
+    const T* from = m.data + k * m.row_stride + first * m.column_stride;
+    if (m.row_stride == 1 && m.column_stride != 1)  // the transpose of an ordinary matrix
+        return pack_transposed(Matrix<T>{from, m.column_stride, m.row_stride}, count, rows, out);
+    for (Index row = 0; row < rows; ++row, from += m.row_stride, out += W) {
+        if (m.column_stride == 1 && count == W) {
+            __builtin_memcpy(out, from, sizeof(T) * W);
+        } else {
+            for (Index i = 0; i < count; ++i) out[i] = from[i * m.column_stride];
+            for (Index i = count; i < W; ++i) out[i] = T(0);
+        }
+    }
 }
 
 // [blocks, gates, units, W]: the transpose of rows first..first+count-1, its rows in the order in which a row of

@@ -77,6 +77,7 @@ struct Forward {
     Weights<T> weights;
     const T* state[max_states];  // [N, H] in: before the first step, or null for zero
     T* h;                        // [N, T, H] out: 0 past a sequence's length; or null
+    Index h_stride;              // of a row of h
     T* final_state[max_states];  // [N, H] out: after the last valid step; or null
     TapeRows<T> tape;            // out, or null pointers
     T* checkpoint[max_states];   // [blocks, odd(checkpoints' rows), W] out, or, for later steps than 0, in; or null
@@ -130,6 +131,8 @@ struct Cell {
     Kernel<double> f64;
 };
 
+struct Operations;  // what else a training step does: operations.hpp
+
 // All that one instruction set offers.
 struct KernelTable {
     const char* isa;
@@ -138,6 +141,7 @@ struct KernelTable {
     const Cell* cell;
     double (*multiply_add_rate)(double seconds);  // flop/s of one thread on float32 registers: the attainable peak
     double (*read_rate)(const float* data, Index bytes, double seconds);  // bytes/s of one thread
+    const Operations* operations;
 };
 
 }  // namespace rnnfast

@@ -30,6 +30,7 @@ struct Native<float> {
     typedef float Float __attribute__((vector_size(register_bytes<float>)));
     typedef float Unaligned __attribute__((vector_size(register_bytes<float>), aligned(4), may_alias));
     typedef std::uint32_t Word __attribute__((vector_size(register_bytes<float>)));
+    typedef double Doubles __attribute__((vector_size(2 * register_bytes<float>)));  // as many lanes
     static constexpr int mantissa_bits = 23;
     static constexpr std::uint32_t exponent_bias = 127;
     static constexpr float magic = 0x1.8p23f;  // adding it rounds to an integer, held in the low bits
@@ -48,6 +49,7 @@ struct Native<double> {
     typedef double Float __attribute__((vector_size(register_bytes<double>)));
     typedef double Unaligned __attribute__((vector_size(register_bytes<double>), aligned(8), may_alias));
     typedef std::uint64_t Word __attribute__((vector_size(register_bytes<double>)));
+    typedef Float Doubles;
     static constexpr int mantissa_bits = 52;
     static constexpr std::uint64_t exponent_bias = 1023;
     static constexpr double magic = 0x1.8p52;
@@ -109,6 +111,24 @@ inline typename Native<T>::Float min_native(typename Native<T>::Float a, typenam
         return _mm256_min_pd(__m256d(a), __m256d(b));
 #else
     return a < b ? a : b;
+#endif
+}
+template <class T>
+inline typename Native<T>::Float sqrt_native(typename Native<T>::Float a) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4)
+        return _mm512_maskz_sqrt_ps(-1, __m512(a));  // the plain form warns
+    else
+        return _mm512_maskz_sqrt_pd(-1, __m512d(a));
+#elif defined(__AVX__)
+    if constexpr (sizeof(T) == 4)
+        return _mm256_sqrt_ps(__m256(a));
+    else
+        return _mm256_sqrt_pd(__m256d(a));
+#else
+    for (unsigned i = 0; i < sizeof(a) / sizeof(T); ++i)
+        a[i] = sizeof(T) == 4 ? __builtin_sqrtf(a[i]) : __builtin_sqrt(a[i]);
+    return a;
 #endif
 }
 
@@ -196,6 +216,9 @@ struct Vec {
     friend Vec min(Vec a, Vec b) {
         return map([&](int r) { return min_native<T>(a.v[r], b.v[r]); });
     }
+    friend Vec sqrt(Vec a) {
+        return map([&](int r) { return sqrt_native<T>(a.v[r]); });
+    }
 
     // a < b ? yes : no, lane by lane; NaN is not less.
     friend Vec where_less(Vec a, Vec b, Vec yes, Vec no) {
@@ -275,6 +298,14 @@ inline ExpParts<Vec<T, R>> exp_parts(Vec<T, R> x) {
             shifted.map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; })};
 }
 
+// For x <= 0: 0 where the result would be denormal.
+template <class T, int R>
+inline Vec<T, R> exp(Vec<T, R> x) {
+    using V = Vec<T, R>;
+    const auto e = exp_parts(max(V(-Native<T>::exp_limit), x));
+    return (V(T(1)) + e.expm1) * e.power;
+}
+
 // 1 / (1 + exp(-x)) = 1 / ((1 + 2^k expm1(r)) + 2^k): in this order the sums lose least.
 // At the limits of x the result is 1, or denormal, which is flushed to 0.
 template <class T, int R>
@@ -298,6 +329,29 @@ template <class T, int R>
 inline Vec<T, R> relu(Vec<T, R> x) {
     return max(Vec<T, R>(T(0)), x);
 }
+
+// A sum in double, lane by lane and then over the lanes in ascending order.
+template <class T, int R = 1>
+struct DoubleSum {
+    using Doubles = typename Native<T>::Doubles;
+    Doubles sum[R] = {};
+
+    void add(const Vec<T, R>& x) {
+        for (int r = 0; r < R; ++r) sum[r] += __builtin_convertvector(x.v[r], Doubles);
+    }
+    void add_square(const Vec<T, R>& x) {
+        for (int r = 0; r < R; ++r) {
+            const Doubles y = __builtin_convertvector(x.v[r], Doubles);
+            sum[r] += y * y;
+        }
+    }
+    double total() const {
+        double result = 0;
+        for (int r = 0; r < R; ++r)
+            for (int i = 0; i < Vec<T>::lanes; ++i) result += sum[r][i];
+        return result;
+    }
+};
 
 // Denormals are flushed to zero while one of these lives (long sequences reach them, and they are slow), in this thread
 // alone.

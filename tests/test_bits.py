@@ -218,3 +218,45 @@ def test_stream(make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any,
             assert_same_bits(h, np.ascontiguousarray(output.h[:, t]), f"h at step {t}")
         for a, b in zip(stream.state, output.state, strict=True):
             assert_same_bits(a, b, "state")
+
+
+@pytest.mark.parametrize("embedding_size", [0, 5])
+def test_the_probabilities_of_a_sequence(assert_same_bits: Any, embedding_size: int) -> None:
+    """Through embedding, two layers, dense layer and softmax: alone, in any batch, with any number of threads."""
+    rng = np.random.default_rng(0)
+    words = np.array(["a", "b", "c", "d", "e"])
+    X = [" ".join(rng.choice(words, rng.integers(1, 30))) for _ in range(70)]
+    model = rnnfast.SequenceClassifier(
+        hidden_size=40, num_layers=2, embedding_size=embedding_size, max_epochs=1, validation_fraction=0, random_state=0
+    )
+    model.fit(X, rng.integers(0, 3, len(X)))
+    before = rnnfast.get_num_threads()
+    try:
+        rnnfast.set_num_threads(1)
+        whole = model.predict_proba(X)
+        for n in (1, 2, 4):
+            rnnfast.set_num_threads(n)
+            for which in ([3], [69, 0], list(range(5)), list(range(10, 70)), list(rng.permutation(70))):
+                assert_same_bits(model.predict_proba([X[i] for i in which]), whole[which], f"{which} by {n} threads")
+    finally:
+        rnnfast.set_num_threads(before)
+
+
+@every_dtype
+def test_training_over_threads(assert_same_bits: Any, dtype: Any) -> None:
+    """The weights after some steps: every operation of a step, dropout included."""
+    rng = np.random.default_rng(0)
+    x, lengths = rng.integers(0, 300, (40, 25)), rng.integers(0, 26, 40)
+    before, results = rnnfast.get_num_threads(), []
+    try:
+        for n in (1, 2, 4):
+            rnnfast.set_num_threads(n)
+            network = rnnfast.Network(
+                300, 48, 300, num_layers=2, embedding_size=30, dropout=0.2, per_step=True, dtype=dtype, seed=0
+            )
+            rnnfast.fit(network, x, np.roll(x, -1, 1), lengths=lengths, max_epochs=3, clip_norm=0.5, seed=0)
+            results.append(network.vector)
+    finally:
+        rnnfast.set_num_threads(before)
+    for other in results[1:]:
+        assert_same_bits(other, results[0])

@@ -47,7 +47,7 @@ def test_unknown_or_missing(isa: str) -> None:
 @pytest.mark.parametrize("isa", [isa["name"] for isa in ISAS if isa["available"] and not isa["chosen"]])
 def test_answers(isa: str) -> None:
     """The comparison with the reference, the functions' accuracy and the bits, under the sets not chosen here."""
-    files = [str(TESTS / f"test_{name}.py") for name in ("functions", "activations")]
+    files = [str(TESTS / f"test_{name}.py") for name in ("functions", "activations", "operations")]
     bits = [str(TESTS / "test_bits.py") + f"::test_{name}" for name in ("every_run", "splits_at_random_places")]
     done = run("-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files, *bits, isa=isa)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]

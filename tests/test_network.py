@@ -274,6 +274,16 @@ ERRORS = [
     ),
     (lambda: Dense(4, 3).forward(np.zeros((2, 4))), ValueError, "got (2, 4) of float64"),
     (lambda: Dense(4, 3).forward(np.float32(1)), ValueError, "got () of float32"),
+    (
+        lambda: Dense(4, 3).forward(np.zeros((2, 4), np.float32), lengths=[1, 1]),
+        ValueError,
+        "lengths: expected None unless x is (N, T, input_size), got x of (2, 4)",
+    ),
+    (
+        lambda: Dense(4, 3).forward(np.zeros((2, 5, 4), np.float32), lengths=[1, 6]),
+        ValueError,
+        "lengths[1] = 6: expected a length in 0..T = 0..5",
+    ),
     (lambda: Dense(4, 3).backward(np.zeros((2, 3))), RuntimeError, "backward: expected a forward pass"),
     (lambda: Network(4, 3, 0), ValueError, "output_size: expected a positive integer, got 0"),
     (lambda: Network(4, 3, 2, embedding_size=-1), ValueError, "embedding_size: expected a positive integer, got -1"),

@@ -185,6 +185,7 @@ def stepped(optimizer: Any) -> Any:
 V, W = np.ones(3), np.ones(3, np.float32)
 READ_ONLY = np.ones(3)
 READ_ONLY.flags.writeable = False
+MISALIGNED = np.zeros(25, np.uint8)[1:].view(np.float64)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +220,11 @@ READ_ONLY.flags.writeable = False
             lambda: SGD().step(V, np.ones(6)[::2]),
             ValueError,
             "gradients: expected a contiguous vector, got shape (3,), no",
+        ),
+        (
+            lambda: SGD().step(MISALIGNED, V),
+            ValueError,
+            "parameters: expected a contiguous vector, got shape (3,), not aligned",
         ),
         (
             lambda: SGD().step(READ_ONLY, V),

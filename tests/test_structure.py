@@ -30,15 +30,31 @@ INCLUDES = {
     "layout.hpp": {"matmul.hpp", "simd.hpp", "problem.hpp"},
     "team.hpp": {"problem.hpp"},
     "forward.hpp": {"layout.hpp", "team.hpp"},
-    "backward.hpp": {"layout.hpp", "team.hpp"},
+    "backward.hpp": {"forward.hpp"},
     "kernels.cpp": {"cells.hpp", "forward.hpp", "backward.hpp"},
+    "operations.hpp": {"problem.hpp"},
+    "elementwise.hpp": {"operations.hpp", "simd.hpp"},
+    "dense.hpp": {"elementwise.hpp", "layout.hpp", "operations.hpp"},
+    "operations.cpp": {"dense.hpp", "elementwise.hpp", "operations.hpp"},
+    "operation_bindings.hpp": {"operations.hpp"},
+    "operation_bindings.cpp": {"arrays.hpp", "memory.hpp", "operation_bindings.hpp"},
     "memory.hpp": set(),
+    "arrays.hpp": {"memory.hpp", "problem.hpp"},
     "schedule.hpp": {"problem.hpp"},
     "dispatch.hpp": {"problem.hpp"},
     "dispatch.cpp": {"dispatch.hpp"},
     "arguments.hpp": {"problem.hpp"},
-    "bindings.cpp": {"arguments.hpp", "dispatch.hpp", "memory.hpp", "problem.hpp", "schedule.hpp"},
+    "bindings.cpp": {
+        "arguments.hpp",
+        "arrays.hpp",
+        "dispatch.hpp",
+        "memory.hpp",
+        "operation_bindings.hpp",
+        "problem.hpp",
+        "schedule.hpp",
+    },
 }
+KERNEL_FILES = ["kernels.cpp", "operations.cpp"]  # compiled once for each instruction set
 # what files compiled once for each instruction set may include of the system: nothing with templates or inline code
 KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h", "sched.h"}
 
@@ -47,10 +63,10 @@ IMPORTS = {
     "_threads": {"_core"},
     "reference": set(),
     "functions": {"_core", "reference"},
-    "layers": {"_core", "functions"},
+    "layers": {"_core"},
     "network": {"layers"},
-    "losses": set(),
-    "optimizers": set(),
+    "losses": {"_core"},
+    "optimizers": {"_core"},
     "preprocessing": set(),
     "training": {"losses", "optimizers", "preprocessing"},
     "files": set(),
@@ -106,7 +122,7 @@ def test_cells_include_nothing() -> None:
 
 
 def test_headers_of_the_kernels() -> None:
-    reached, waiting = set(), {"kernels.cpp"}
+    reached, waiting = set(), set(KERNEL_FILES)
     while waiting:
         name = waiting.pop()
         reached.add(name)
@@ -118,10 +134,12 @@ def test_headers_of_the_kernels() -> None:
 
 
 def test_what_each_file_alone_may_use() -> None:
-    assert files_with("pybind11|Python.h") <= {"arguments.hpp", "bindings.cpp"}
-    assert files_with(r"#\s*pragma\s+omp") <= {"forward.hpp", "backward.hpp", "matmul.hpp"}
-    assert files_with(r"#\s*include\s+<omp.h>") <= {"forward.hpp", "backward.hpp", "matmul.hpp"}
-    assert files_with(r"\bomp_") <= {"forward.hpp", "backward.hpp", "matmul.hpp", "kernels.cpp"}
+    assert files_with("pybind11|Python.h") <= {"arguments.hpp", "arrays.hpp", "bindings.cpp", "operation_bindings.hpp",
+                                              "operation_bindings.cpp"}  # fmt: skip
+    parallel = {"forward.hpp", "backward.hpp", "matmul.hpp", "elementwise.hpp", "dense.hpp"}
+    assert files_with(r"#\s*pragma\s+omp") <= parallel
+    assert files_with(r"#\s*include\s+<omp.h>") <= parallel
+    assert files_with(r"\bomp_") <= parallel | {"kernels.cpp"}
     assert files_with("__builtin_cpu|cpuid") == {"dispatch.cpp"}
     assert files_with("_mm\\d*_|immintrin") == {"simd.hpp"}
 
@@ -224,14 +242,13 @@ def in_namespace(symbol: str, isa: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("file", KERNEL_FILES)
 @pytest.mark.parametrize("isa", [isa["name"] for isa in _core.instruction_sets()])
-def test_weak_symbols(tmp_path: Path, isa: str) -> None:
+def test_weak_symbols(tmp_path: Path, isa: str, file: str) -> None:
     (flags,) = [entry["flags"] for entry in _core.instruction_sets() if entry["name"] == isa]
     width = dict(re.findall(r'"(\w+)\|(\d+)\|', (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")))[isa]
     options = f"-fno-math-errno -fno-exceptions -fno-rtti -DRNNFAST_ISA={isa} -DRNNFAST_VECTOR_BYTES={width}"
-    symbols = weak_symbols(
-        *(CPP / "kernels.cpp", *flags.split(), *options.split(), '-DRNNFAST_FLAGS=""'), folder=tmp_path
-    )
+    symbols = weak_symbols(*(CPP / file, *flags.split(), *options.split(), '-DRNNFAST_FLAGS=""'), folder=tmp_path)
     assert len(symbols) > 100
     assert [symbol for symbol in symbols if not in_namespace(symbol, isa)] == []
 

@@ -118,7 +118,7 @@ def forward(
     >>> h.shape, bool((h[1, 3:] == 0).all()), bool((h_n[1] == h[1, 2]).all())
     ((2, 5, 4), True, True)
     """
-    return Output(*_core.forward(cell, x, Wx, Wh, b, state, lengths, reverse, keep_tape, num_threads, recompute))
+    return Output(*_core.forward(cell, x, Wx, Wh, b, state, lengths, reverse, keep_tape, num_threads, recompute, None))
 
 
 def backward(
@@ -127,6 +127,7 @@ def backward(
     dstate: tuple[ArrayLike | None, ...] | None = None,
     *,
     num_threads: int | None = None,
+    dx: bool = True,
 ) -> Gradients:
     """Back-propagate through time: the gradients of every argument of a forward pass.
 
@@ -144,11 +145,13 @@ def backward(
         Gradients of the final states; None (the whole or an item) is zero.
     num_threads : int, optional
         As in :func:`forward`.
+    dx : bool
+        False leaves the gradient of ``x`` out, which saves its product where nobody asks for it.
 
     Returns
     -------
     Gradients
-        Named tuple: ``x`` (None for token ids), ``Wx``, ``Wh``, ``b`` (None without a bias), and ``state``, the
+        Named tuple: ``x`` (None for token ids and without ``dx``), ``Wx``, ``Wh``, ``b`` (None without a bias), and ``state``, the
         gradients of the initial states. Those of a sequence of length 0 are the given ``dstate``.
 
     Raises
@@ -172,7 +175,7 @@ def backward(
     """
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of a forward pass, got {type(tape).__name__}")
-    return Gradients(*_core.backward(tape, dh, dstate, num_threads))
+    return Gradients(*_core.backward(tape, dh, dstate, num_threads, dx, None))
 
 
 def cells() -> list[str]:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
-from .functions import backward, forward
 
 __all__ = ["GRU", "LSTM", "RNN", "Dense", "Embedding", "Layer"]
 
@@ -96,8 +95,8 @@ class Embedding(Layer):
         _check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
         super().__init__({"E": (vocabulary_size, embedding_size)}, dtype)
         self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.4, (vocabulary_size, embedding_size))
-        self._valid_ids: Array | None = None
-        self._valid: Array | None = None
+        self._ids: Array | None = None
+        self._lengths: Array | None = None
 
     def forward(self, ids: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
         """Return (N, T, embedding_size); 0 past a sequence's length, where ids may be anything."""
@@ -105,31 +104,25 @@ class Embedding(Layer):
         E = self.parameters["E"]
         if ids.dtype.kind not in "iu" or ids.ndim != 2:
             raise TypeError(f"ids: expected (N, T) integers, got {ids.shape} of {ids.dtype}")
-        valid = _valid_steps(ids.shape[0], ids.shape[1], lengths)
-        valid_ids = ids[valid].astype(np.int64)
-        if len(valid_ids) and not (valid_ids.min() >= 0 and valid_ids.max() < len(E)):
-            n, t = np.argwhere(valid & ((ids < 0) | (ids >= len(E))))[0]
+        n = _check_lengths(ids.shape[0], ids.shape[1], lengths)
+        checked = ids.astype(np.int64)  # a copy, so that what is checked is what is used
+        place = _core.first_outside(checked, n, len(E))
+        if place >= 0:
+            i, t = divmod(place, ids.shape[1])
             raise ValueError(
-                f"ids[{n}, {t}] = {ids[n, t]}: expected a token id in [0, vocabulary_size) = [0, {len(E)})"
+                f"ids[{i}, {t}] = {ids[i, t]}: expected a token id in [0, vocabulary_size) = [0, {len(E)})"
             )
-        out = np.zeros((*ids.shape, E.shape[1]), self.dtype)
-        out[valid] = E[valid_ids]
-        self._valid_ids, self._valid = (valid_ids, valid) if training else (None, None)
-        return out
+        self._ids, self._lengths = (checked, n) if training else (None, None)
+        return _core.gather(checked, n, E)
 
     def backward(self, d: Array) -> None:
         """Gradient of E, from that of the output (N, T, embedding_size)."""
-        if self._valid is None or self._valid_ids is None:
+        if self._ids is None:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         gradient = self.gradients["E"]
-        d = _check_gradient("d", d, (*self._valid.shape, gradient.shape[1]), "(N, T, embedding_size)", self.dtype)
-        gradient[...] = 0
-        order = np.argsort(self._valid_ids, kind="stable")  # equal ids side by side, to be summed
-        ids = self._valid_ids[order]
-        if len(ids):
-            first = np.flatnonzero(np.diff(ids, prepend=ids[0] - 1))
-            gradient[ids[first]] = np.add.reduceat(d[self._valid][order], first, axis=0)
-        self._valid_ids = self._valid = None
+        d = _check_gradient("d", d, (*self._ids.shape, gradient.shape[1]), "(N, T, embedding_size)", self.dtype)
+        _core.scatter(self._ids, self._lengths, d, gradient)
+        self._ids = self._lengths = None
 
 
 class Dense(Layer):
@@ -162,19 +155,24 @@ class Dense(Layer):
         super().__init__({"W": (input_size, output_size), "b": (output_size,)}, dtype)
         self.parameters["W"][...] = _glorot(np.random.default_rng(seed), input_size, output_size)
         self._x: Array | None = None
+        self._lengths: Array | None = None
 
-    def forward(self, x: ArrayLike, *, training: bool = False) -> Array:
-        """Return (..., output_size) for x (..., input_size)."""
+    def forward(self, x: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
+        """Return (..., output_size) for x (..., input_size).
+
+        With lengths and x (N, T, input_size), what stands past a sequence's length is not read: y is b there.
+        """
         x = np.asarray(x)
         W, b = self.parameters["W"], self.parameters["b"]
         if x.ndim == 0 or x.shape[-1] != len(W) or x.dtype != self.dtype:
             raise ValueError(
                 f"x: expected (..., input_size) = (..., {len(W)}) of {self.dtype}, got {x.shape} of {x.dtype}"
             )
-        self._x = x if training else None
-        y: Array = x @ W
-        y += b
-        return y
+        if lengths is not None and x.ndim != 3:
+            raise ValueError(f"lengths: expected None unless x is (N, T, input_size), got x of {x.shape}")
+        n = None if lengths is None else _check_lengths(x.shape[0], x.shape[1], lengths)
+        self._x, self._lengths = (x, n) if training else (None, None)
+        return _core.dense(x, W, b, n)
 
     def backward(self, d: Array) -> Array:
         """Gradients of W and b; returns that of x, from that of the output (..., output_size)."""
@@ -182,11 +180,9 @@ class Dense(Layer):
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         W = self.parameters["W"]
         d = _check_gradient("d", d, (*self._x.shape[:-1], W.shape[1]), "(..., output_size)", self.dtype)
-        rows, d_rows = self._x.reshape(-1, len(W)), d.reshape(-1, W.shape[1])
-        np.matmul(rows.T, d_rows, out=self.gradients["W"])
-        np.sum(d_rows, axis=0, out=self.gradients["b"])
-        self._x = None
-        return d @ W.T
+        x, n = self._x, self._lengths
+        self._x = self._lengths = None
+        return _core.dense_gradient(x, W, d, self.gradients["W"], self.gradients["b"], n)
 
 
 class Recurrent(Layer):
@@ -209,6 +205,7 @@ class Recurrent(Layer):
         dtype: DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
         num_threads: int | None = None,
+        recompute: int | None = None,
     ) -> None:
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_dropout(dropout)
@@ -216,7 +213,9 @@ class Recurrent(Layer):
             _check_sizes(num_threads=num_threads)
         self.cell, self.input_size, self.hidden_size = cell, input_size, hidden_size
         self.num_layers, self.bidirectional, self.dropout = num_layers, bidirectional, dropout
-        self.num_threads = num_threads
+        if recompute is not None:
+            _check_sizes(recompute=recompute)
+        self.num_threads, self.recompute = num_threads, recompute
         self.directions = 2 if bidirectional else 1
         blocks, bias_blocks, self.states = _core.cell_blocks(cell)  # type: ignore[misc]
         H = hidden_size
@@ -279,35 +278,41 @@ class Recurrent(Layer):
         given = None if state is None else self._check_state(state)
         final: list[tuple[Array, ...]] = []
         h: Any = x
+        H = self.hidden_size
         for layer in range(self.num_layers):
             mask = None
             if layer and training and self.dropout:
                 mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
-                h = h * mask
+                h *= mask  # only the mask is needed again
+            both = None  # the outputs of both directions, side by side; the core checks the shape of x
+            if self.bidirectional and np.ndim(h) >= 2:
+                both = np.empty((*np.shape(h)[:2], 2 * H), self.dtype)
             outputs = [
-                forward(
+                _core.forward(
                     self.cell,
                     h,
                     self.parameters[f"Wx_{name}"],
                     self.parameters[f"Wh_{name}"],
                     self.parameters.get(f"b_{name}"),
                     None if given is None else tuple(s[len(final) + i] for s in given),
-                    lengths=lengths,
-                    reverse=i == 1,
-                    keep_tape=training,
-                    num_threads=self.num_threads,
+                    lengths,
+                    i == 1,
+                    training,
+                    self.num_threads,
+                    self.recompute,
+                    None if both is None else both[:, :, i * H : (i + 1) * H],
                 )
                 for i, name in enumerate(self._names(layer))
             ]
-            final += [o.state for o in outputs]
-            h = outputs[0].h if len(outputs) == 1 else np.concatenate([o.h for o in outputs], axis=2)
+            final += [state for _, state, _ in outputs]
+            h = outputs[0][0] if both is None else both
             self._masks.append(mask)
-            self._tapes.append([o.tape for o in outputs])
+            self._tapes.append([tape for _, _, tape in outputs])
         self._steps = h.shape[:2]
-        return h, tuple(np.stack(s) for s in zip(*final, strict=True))
+        return h, tuple(np.array(s) for s in zip(*final, strict=True))
 
     def backward(
-        self, dh: Array | None = None, dstate: tuple[Array | None, ...] | None = None
+        self, dh: Array | None = None, dstate: tuple[Array | None, ...] | None = None, *, dx: bool = True
     ) -> tuple[Array | None, tuple[Array, ...]]:
         """Back-propagate through time: writes ``gradients``.
 
@@ -316,10 +321,12 @@ class Recurrent(Layer):
         dh : array, (N, T, directions * hidden_size), optional
         dstate : tuple of arrays (num_layers * directions, N, hidden_size), optional
             Gradients of what :meth:`forward` returned; None (the whole or an item) is zero.
+        dx : bool
+            False leaves the gradient of the input out.
 
         Returns
         -------
-        dx : array, (N, T, input_size); None for token ids
+        dx : array, (N, T, input_size); None for token ids, and where it was left out
         dstate : tuple of arrays (num_layers * directions, N, hidden_size)
             Gradient of the initial state.
         """
@@ -340,24 +347,22 @@ class Recurrent(Layer):
             below: Array | None = None
             for i, name in enumerate(self._names(layer)):
                 index = layer * self.directions + i
-                gradients = backward(
+                out = (self.gradients[f"Wx_{name}"], self.gradients[f"Wh_{name}"], self.gradients.get(f"b_{name}"))
+                x, _, _, _, initial[index] = _core.backward(
                     self._tapes[layer][i],
                     None if d is None else d[:, :, i * H : (i + 1) * H],
                     None if dstate is None else tuple(None if s is None else s[index] for s in dstate),
-                    num_threads=self.num_threads,
+                    self.num_threads,
+                    layer > 0 or dx,
+                    out,
                 )
-                self.gradients[f"Wx_{name}"][...] = gradients.Wx
-                self.gradients[f"Wh_{name}"][...] = gradients.Wh
-                if gradients.b is not None:
-                    self.gradients[f"b_{name}"][...] = gradients.b
-                initial[index] = gradients.state
-                if gradients.x is not None:
-                    below = gradients.x if below is None else below + gradients.x
+                if x is not None:
+                    below = x if below is None else np.add(below, x, out=below)
             mask = self._masks[layer]
-            d = below if mask is None or below is None else below * mask
+            d = below if mask is None or below is None else np.multiply(below, mask, out=below)
         self._tapes = []
         order = [initial[i] for i in range(len(initial))]
-        return d, tuple(np.stack(s) for s in zip(*order, strict=True))
+        return d, tuple(np.array(s) for s in zip(*order, strict=True))
 
     def _check_state(self, state: tuple[ArrayLike, ...]) -> list[Array]:
         layers = self.num_layers * self.directions
@@ -396,6 +401,8 @@ _RECURRENT_DOC = """{title}
     seed : int or Generator, optional
         For initialisation and dropout.
     num_threads : int, optional
+    recompute : int, optional
+        As in :func:`rnnfast.forward`: less memory for long sequences.
 
     Examples
     --------
@@ -494,18 +501,18 @@ def _square(rng: np.random.Generator, n: int, kind: Initializer) -> Array:
     return q
 
 
-def _valid_steps(N: int, T: int, lengths: ArrayLike | None) -> Array:
-    """(N, T) bool: True before a sequence's length."""
+def _check_lengths(N: int, T: int, lengths: ArrayLike | None) -> Array | None:
+    """The lengths as (N,) int64, a copy; None is None."""
     if lengths is None:
-        return np.ones((N, T), bool)
+        return None
     n = np.asarray(lengths)
     if n.shape != (N,) or (n.size and n.dtype.kind not in "iu"):
         raise ValueError(f"lengths: expected (N,) = ({N},) integers, got {n.shape} of {n.dtype}")
-    wrong = np.flatnonzero((n < 0) | (n > T))
-    if len(wrong):
-        raise ValueError(f"lengths[{wrong[0]}] = {n[wrong[0]]}: expected a length in 0..T = 0..{T}")
-    valid: Array = np.arange(T) < n[:, None]
-    return valid
+    checked: Array = n.astype(np.int64)
+    wrong = _core.first_outside(checked, None, T + 1)
+    if wrong >= 0:
+        raise ValueError(f"lengths[{wrong}] = {n[wrong]}: expected a length in 0..T = 0..{T}")
+    return checked
 
 
 def _check_gradient(name: str, d: Any, shape: tuple[int, ...], symbols: str, dtype: np.dtype[Any]) -> Array:

@@ -2,7 +2,8 @@
 
 Each returns the loss and its gradient with respect to the first argument. Padded steps are never read,
 their gradient is 0, and the number that the sum over steps is divided by is an explicit argument.
-`training.py` calls them, and so may any NumPy code. They know nothing of layers, models or batches.
+`training.py` calls them, and so may any NumPy code. They know nothing of layers, models or batches. The exponentials
+of a large vocabulary are computed by ``_core``, a row at a time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from . import _core
 
 __all__ = ["softmax", "softmax_cross_entropy", "squared_error"]
 
@@ -25,9 +28,9 @@ def softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
     array([0.5, 0.5])
     """
     z = np.asarray(logits)
-    p: NDArray[Any] = np.exp(z - z.max(axis=axis, keepdims=True))
-    p /= p.sum(axis=axis, keepdims=True)
-    return p
+    if z.dtype not in (np.float32, np.float64):
+        z = z.astype(np.float64)
+    return np.moveaxis(_core.softmax(np.moveaxis(z, axis, -1)), -1, axis)
 
 
 def softmax_cross_entropy(
@@ -85,30 +88,19 @@ def softmax_cross_entropy(
     y = _check_shape("targets", np.asarray(targets), logits.shape[:-1], "NT"[: logits.ndim - 1])
     if y.dtype.kind not in "iu" and y.size:
         raise TypeError(f"targets: expected integers, got {y.dtype}")
-    valid, weight = _valid_steps(logits, lengths, normalizer)
+    n, weight = _steps(logits, lengths, normalizer)
     K = logits.shape[-1]
-    y = y[valid]  # (M,)
-    wrong = np.flatnonzero((y < 0) | (y >= K))
-    if len(wrong):
-        place = np.argwhere(valid)[wrong[0]].tolist()
-        raise ValueError(f"targets{place} = {y[wrong[0]]}: expected a class in [0, K) = [0, {K})")
+    y = y.astype(np.int64)  # a copy, so that what is checked is what is used
+    place = _core.first_outside(y, n, K)
+    if place >= 0:
+        at = [int(i) for i in np.unravel_index(place, y.shape)]
+        raise ValueError(f"targets{at} = {np.asarray(targets)[tuple(at)]}: expected a class in [0, K) = [0, {K})")
     if class_weight is not None:
         w = _check_shape("class_weight", np.asarray(class_weight), (K,), "K")
         if w.dtype.kind not in "iuf" or not (np.isfinite(w) & (w >= 0)).all():
             raise ValueError(f"class_weight: expected non-negative numbers, got {w.tolist()}")
-        weight = weight * w[y]
-
-    true = np.arange(len(y)), y
-    with np.errstate(invalid="ignore"):
-        p = logits[valid]  # (M, K), a copy: logits, then softmax, then gradient
-        p -= p.max(axis=1, keepdims=True)
-        z_true = p[true].astype(np.float64)
-        np.exp(p, out=p)
-        total = p.sum(axis=1, dtype=np.float64)
-        loss = float((weight * (np.log(total) - z_true)).sum())
-        p *= (weight / total).astype(p.dtype)[:, None]
-        p[true] -= weight.astype(p.dtype)
-    return loss, _scatter(p, valid)
+        class_weight = w
+    return _core.softmax_cross_entropy(logits, y, n, weight, class_weight)
 
 
 def squared_error(
@@ -152,8 +144,9 @@ def squared_error(
     t = _check_shape("target", np.asarray(target), prediction.shape, "NTK" if prediction.ndim == 3 else "NK")
     if t.dtype.kind not in "iuf":
         raise TypeError(f"target: expected real numbers, got {t.dtype}")
-    valid, weight = _valid_steps(prediction, lengths, normalizer)
-    weight = weight / prediction.shape[-1]
+    n, weight = _steps(prediction, lengths, normalizer)
+    valid = (np.arange(prediction[0].size // prediction.shape[-1] if len(n) else 1) < n[:, None]).reshape(t.shape[:-1])
+    weight = np.repeat(weight, n) / prediction.shape[-1]
     with np.errstate(invalid="ignore", over="ignore"):
         error = prediction[valid]  # (M, K), a copy
         error -= t[valid]
@@ -178,10 +171,10 @@ def _check_shape(name: str, array: NDArray[Any], shape: tuple[int, ...], symbols
     return array
 
 
-def _valid_steps(
+def _steps(
     prediction: NDArray[Any], lengths: ArrayLike | None, normalizer: Normalizer
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return the mask of the valid steps, (N,) or (N, T), and the weight of each valid step, (M,)."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the number of valid steps of each sequence, and the weight of each of its steps, both (N,)."""
     N, *steps = prediction.shape[:-1]
     T = steps[0] if steps else 1
     n = np.full(N, T) if lengths is None else np.asarray(lengths)
@@ -190,24 +183,22 @@ def _valid_steps(
     if n.dtype.kind not in "iu" and n.size:
         raise TypeError(f"lengths: expected integers, got {n.dtype}")
     _check_shape("lengths", n, (N,), "N")
-    wrong = np.flatnonzero((n < 0) | (n > T))
-    if len(wrong):
-        raise ValueError(f"lengths[{wrong[0]}] = {n[wrong[0]]}: expected a length in 0..T = 0..{T}")
-    n = n.astype(np.int64)
-    valid = (np.arange(T) < n[:, None]).reshape(prediction.shape[:-1])
+    given, n = n, n.astype(np.int64)
+    wrong = _core.first_outside(n, None, T + 1)
+    if wrong >= 0:
+        raise ValueError(f"lengths[{wrong}] = {given[wrong]}: expected a length in 0..T = 0..{T}")
 
-    used = n[n > 0]
     if normalizer == "both":
-        return valid, np.repeat(1 / (used * max(len(used), 1)), used)
+        return n, 1.0 / (np.maximum(n, 1) * max(int(np.count_nonzero(n)), 1))
     divisors = {"steps": max(int(n.sum()), 1), "sequences": max(N, 1), "sum": 1}
     if isinstance(normalizer, str) and normalizer in divisors:
         divisor: float = divisors[normalizer]
     elif isinstance(normalizer, int | float | np.number) and 0 < normalizer < math.inf:
-        divisor = normalizer
+        divisor = float(normalizer)
     else:
         names = '"steps", "sequences", "both", "sum"'
         raise ValueError(f"normalizer: expected one of {names} or a positive number, got {normalizer!r}")
-    return valid, np.full(int(n.sum()), 1 / divisor)
+    return n, np.full(N, 1 / divisor)
 
 
 def _scatter(rows: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[Any]:

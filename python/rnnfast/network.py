@@ -143,9 +143,9 @@ class Network:
             h = np.concatenate(list(top), axis=1)
         if dropping:
             after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
-            h = h * after
+            h *= after
         self._masks = (before, after)
-        return self.dense.forward(h, training=training)
+        return self.dense.forward(h, lengths=lengths if self.per_step else None, training=training)
 
     def backward(self, d: Array) -> None:
         """Write ``gradient_vector``, from the gradient of the outputs, which must be 0 at padded steps."""
@@ -154,12 +154,12 @@ class Network:
         if after is not None:
             dh *= after
         if self.per_step:
-            dx, _ = self.recurrent.backward(dh)
+            dx, _ = self.recurrent.backward(dh, dx=self.embedding is not None)
         else:
             r = self.recurrent
             d_final = np.zeros((r.num_layers * r.directions, len(dh), r.hidden_size), self.dtype)
             d_final[-r.directions :] = np.stack(np.split(dh, r.directions, axis=1))
-            dx, _ = r.backward(None, (d_final, *(None,) * (r.states - 1)))
+            dx, _ = r.backward(None, (d_final, *(None,) * (r.states - 1)), dx=self.embedding is not None)
         if self.embedding is not None and dx is not None:
             if before is not None:
                 dx *= before

@@ -1,9 +1,9 @@
 """Optimisers and gradient clipping over one flat parameter vector and one flat gradient vector.
 
-A model keeps all its parameters in one contiguous vector and all gradients in another (`layers.py`), so
-that a step is a few whole-vector operations, in place. `training.py` calls `step` once per batch and puts
-`state` into checkpoints. Nothing here knows layers, losses or data. A NaN or infinite gradient is the
-caller's matter: it spreads into the parameters and the moments.
+A model keeps all its parameters in one contiguous vector and all gradients in another (`layers.py`), so that a step is
+one pass over memory, in place, by ``_core``; denormal moments become 0. `training.py` calls `step` once per batch and
+puts `state` into checkpoints. Nothing here knows layers, losses or data. A NaN or infinite gradient is the caller's
+matter: it spreads into the parameters and the moments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from . import _core
 
 __all__ = ["SGD", "AdaGrad", "Adam", "clip_by_global_norm", "clip_by_value"]
 
@@ -37,7 +39,6 @@ class _Optimizer:
                 raise ValueError(f"{name}: expected {expected}, got {value}")
         self._steps = 0
         self._moments: dict[str, Vector] = {}
-        self._scratch: Vector = np.empty(0)
 
     def step(self, parameters: Vector, gradients: Vector) -> None:
         """Update `parameters` in place; `gradients` is only read.
@@ -50,13 +51,11 @@ class _Optimizer:
         _check_alike("gradients", gradients, "parameters", parameters)
         for name, moment in self._moments.items():
             _check_alike("parameters", parameters, f"the {name} of the steps before", moment)
-        if self._scratch.shape != parameters.shape or self._scratch.dtype != parameters.dtype:
-            self._scratch = np.empty_like(parameters)
         for name in self._names:
             if name not in self._moments:
                 self._moments[name] = np.zeros_like(parameters)
         self._steps += 1
-        self._update(parameters, gradients, self._scratch, **self._moments)
+        self._update(parameters, gradients, [self._moments[name] for name in self._names])
 
     def state(self) -> dict[str, Vector]:
         """Return copies of all that the next step depends on; `load_state` resumes to the bit."""
@@ -78,8 +77,11 @@ class _Optimizer:
             _check_alike(f"state[{name!r}]", moment, self._names[0], moments[self._names[0]])
         self.learning_rate, self._steps, self._moments = float(rate), int(steps), moments
 
-    def _update(self, theta: Vector, g: Vector, scratch: Vector, **moments: Vector) -> None:
+    def _update(self, theta: Vector, g: Vector, moments: list[Vector]) -> None:
         raise NotImplementedError
+
+    def _keep(self, weight_decay: float) -> float:
+        return 1 - self.learning_rate * weight_decay
 
 
 @dataclass(eq=False)
@@ -110,18 +112,10 @@ class SGD(_Optimizer):
         super().__post_init__()
         self._names = ("velocity",) if self.momentum else ()
 
-    def _update(self, theta: Vector, g: Vector, scratch: Vector, **moments: Vector) -> None:
-        if self.weight_decay:
-            theta *= 1 - self.learning_rate * self.weight_decay
-        direction = g
-        if self.momentum:
-            direction = v = moments["velocity"]
-            v *= self.momentum
-            v += g
-            if self.nesterov:
-                direction = np.multiply(v, self.momentum, out=scratch)
-                direction += g
-        theta -= np.multiply(direction, self.learning_rate, out=scratch)
+    def _update(self, theta: Vector, g: Vector, moments: list[Vector]) -> None:
+        rule = "sgd" if not self.momentum else "nesterov" if self.nesterov else "momentum"
+        keep = self._keep(self.weight_decay)
+        _core.optimize(rule, theta, g, moments, keep, self.learning_rate, (self.momentum, 0.0), 1.0, 0.0)
 
 
 @dataclass(eq=False)
@@ -151,21 +145,11 @@ class Adam(_Optimizer):
 
     _names = ("m", "v")
 
-    def _update(self, theta: Vector, g: Vector, scratch: Vector, **moments: Vector) -> None:
-        m, v = moments["m"], moments["v"]
-        m *= self.beta1
-        m += np.multiply(g, 1 - self.beta1, out=scratch)
-        v *= self.beta2
-        np.square(g, out=scratch)
-        v += np.multiply(scratch, 1 - self.beta2, out=scratch)
-        if self.weight_decay:
-            theta *= 1 - self.learning_rate * self.weight_decay
-        np.sqrt(v, out=scratch)
-        scratch /= math.sqrt(1 - self.beta2**self._steps)
-        scratch += self.epsilon
-        np.divide(m, scratch, out=scratch)
-        scratch *= self.learning_rate / (1 - self.beta1**self._steps)
-        theta -= scratch
+    def _update(self, theta: Vector, g: Vector, moments: list[Vector]) -> None:
+        rate = self.learning_rate / (1 - self.beta1**self._steps)
+        root_scale = math.sqrt(1 - self.beta2**self._steps)
+        keep, decay = self._keep(self.weight_decay), (self.beta1, self.beta2)
+        _core.optimize("adam", theta, g, moments, keep, rate, decay, root_scale, self.epsilon)
 
 
 @dataclass(eq=False)
@@ -190,14 +174,8 @@ class AdaGrad(_Optimizer):
 
     _names = ("squares",)
 
-    def _update(self, theta: Vector, g: Vector, scratch: Vector, **moments: Vector) -> None:
-        s = moments["squares"]
-        s += np.square(g, out=scratch)
-        np.sqrt(s, out=scratch)
-        scratch += self.epsilon
-        np.divide(g, scratch, out=scratch)
-        scratch *= self.learning_rate
-        theta -= scratch
+    def _update(self, theta: Vector, g: Vector, moments: list[Vector]) -> None:
+        _core.optimize("adagrad", theta, g, moments, 1.0, self.learning_rate, (0.0, 0.0), 1.0, self.epsilon)
 
 
 def clip_by_value(gradients: Vector, limit: float) -> None:
@@ -210,7 +188,7 @@ def clip_by_value(gradients: Vector, limit: float) -> None:
     """
     _check_vector("gradients", gradients)
     _check_positive("limit", limit)
-    np.clip(gradients, -limit, limit, out=gradients)
+    _core.clip(gradients, limit)
 
 
 def clip_by_global_norm(gradients: Vector, max_norm: float) -> float:
@@ -231,7 +209,13 @@ def clip_by_global_norm(gradients: Vector, max_norm: float) -> float:
     """
     _check_vector("gradients", gradients)
     _check_positive("max_norm", max_norm)
-    peak = float(np.abs(gradients).max(initial=0))
+    squares = _core.sum_of_squares(gradients)
+    if 1e-290 < squares < math.inf:
+        norm = math.sqrt(squares)
+        if norm > max_norm:
+            _core.scale(gradients, max_norm / norm)
+        return norm
+    peak = float(np.abs(gradients).max(initial=0))  # the squares of float64 overflow, or lose digits
     if peak == 0 or not math.isfinite(peak):
         return peak
     scaled = np.divide(gradients, peak, dtype=np.float64)
@@ -246,8 +230,10 @@ def _check_vector(name: str, vector: Vector, written: bool = True) -> None:
     if not isinstance(vector, np.ndarray) or vector.dtype not in (np.float32, np.float64):
         kind = vector.dtype if isinstance(vector, np.ndarray) else type(vector).__name__
         raise TypeError(f"{name}: expected an array of float32 or float64, got {kind}")
-    if vector.ndim != 1 or not vector.flags.c_contiguous:
-        layout = "" if vector.flags.c_contiguous else ", not contiguous"
+    if vector.ndim != 1 or not vector.flags.c_contiguous or not vector.flags.aligned:
+        layout = (
+            ", not contiguous" if not vector.flags.c_contiguous else "" if vector.flags.aligned else ", not aligned"
+        )
         raise ValueError(f"{name}: expected a contiguous vector, got shape {vector.shape}{layout}")
     if written and not vector.flags.writeable:
         raise ValueError(f"{name}: expected a vector that can be written to, got a read-only one")

@@ -6,6 +6,7 @@ by estimators.py and by users; it must not know of texts, labels or files.
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -469,7 +470,7 @@ class _Trainer:
         outputs = model.forward(x, lengths=lengths, state=state, training=True)
         state = model.state
         loss, gradient = self.loss(outputs, y, lengths=lengths if self.per_step else None, normalizer=self.normalizer)
-        if np.isfinite(loss):
+        if math.isfinite(loss):
             model.backward(gradient)
             if self.clip_value is not None:
                 clip_by_value(model.gradient_vector, self.clip_value)

@@ -136,6 +136,7 @@ class Rnnfast(Reference):
 
     name, package = "rnnfast", "rnnfast"
     module: Any = rnnfast
+    backward_options: ClassVar[dict[str, Any]] = {"dx": False}  # where it is not asked for
 
     def gap(self, row: Row, mode: str) -> str | None:
         return None
@@ -222,10 +223,10 @@ class Rnnfast(Reference):
 
 
 class RnnfastRecompute(Rnnfast):
-    """forward(..., recompute=True), which trades time for memory, on long sequences."""
+    """forward(..., recompute=64), which trades time for memory, on long sequences."""
 
     name = "rnnfast-recompute"
-    forward_options: ClassVar[dict[str, Any]] = {"recompute": True}
+    forward_options: ClassVar[dict[str, Any]] = {"recompute": 64}
 
     def gap(self, row: Row, mode: str) -> str | None:
         if "recompute" not in inspect.signature(rnnfast.forward).parameters:
