@@ -219,14 +219,16 @@ class BackwardPass {
         if (of < input_tasks()) {
             if (p >= Cell::input) return;
             if (call.x.ids) return scatter(rows, units, g, call.x.ids + first, call.dWx + column, row_length);
-            return outer_product(rows, inputs.units(of), units, xs + of * xs_stride(), g, starts,
-                                 call.dWx + of * W * row_length + column, row_length);
+            const T* x = xs + of * xs_stride();
+            return outer_product(rows, inputs.units(of), units, x, g, starts, call.dWx + of * W * row_length + column,
+                                 row_length, x + xs_stride());
         }
         of -= input_tasks();
         if (of < hidden.count()) {
             if (p < Gates<Cell>::recurrent_first) return;
-            return outer_product(rows, hidden.units(of), units, tape_row(call.tape.state[0], first, of), g, starts,
-                                 call.dWh + of * W * row_length + column, row_length);
+            const T* h = tape_row(call.tape.state[0], first, of);
+            return outer_product(rows, hidden.units(of), units, h, g, starts, call.dWh + of * W * row_length + column,
+                                 row_length, h + tape_stride);
         }
         if (call.db) sum_rows(rows, units, g, starts, call.db + Cell::order[p] * hidden.n + block * W);
     }

@@ -142,7 +142,8 @@ void weight_gradients(const DenseGradient<T>& call, const T* x, T* scratch) {
                 const T* d = scratch + p * most * W;
                 for (Index unit = first_unit; unit < last_unit; ++unit)
                     outer_product(count, inputs.units(unit), some.units(p), x + unit * x_stride + first * W, d,
-                                  first == 0, call.dW + unit * W * call.K + (block + p) * W, call.K);
+                                  first == 0, call.dW + unit * W * call.K + (block + p) * W, call.K,
+                                  x + (unit + 1) * x_stride + first * W);
                 if (task % parts) continue;
                 using V = Vec<T, 2>;
                 V sum(T(0));

@@ -39,9 +39,10 @@ struct Reduction {
 //   out(i, c, sum of row i, register c)    sum[i][c] = from(i, c) + sum over k of a[i, k] b[k, c]
 // a: element (i, k) of a panel is at a[i * RowStride + k * StepStride]
 // b: [k, W] panels, register c being in panel c / 2 at a distance of b_stride
+// ahead: what will be read soon, fetched meanwhile, half a row of W numbers for each step; anything where R <= 3
 template <int R, int C, Index RowStride, Index StepStride, class T, class From, class Out>
 inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, const T* b, Index b_stride, From from,
-                                                Out out) {
+                                                Out out, const T* ahead) {
     constexpr Index W = panel_width<T>, lanes = Vec<T>::lanes;
     Vec<T> sum[R][C];
 #pragma GCC unroll 12
@@ -54,6 +55,10 @@ inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, 
             const T* a_step = a + block * k.block_stride + gate * k.gate_stride;
 #pragma GCC unroll 2
             for (Index step = 0; step < steps; ++step, a_step += StepStride, b += W) {
+                if constexpr (R > 3) {  // half a line for each step: a branch would cost more than the second touch
+                    __builtin_prefetch(ahead);
+                    ahead += W / 2;
+                }
                 Vec<T> column[C];
 #pragma GCC unroll 8
                 for (int c = 0; c < C; ++c) column[c] = Vec<T>::load(b + (c / 2) * b_stride + (c % 2) * lanes);
@@ -89,19 +94,20 @@ using ConstPanels = Panels<T, const T*>;
 
 // R rows of C registers of a product whose a is panels of rows: element (i, k) at i * W + k.
 template <int R, int C, class T>
-void row_tile(const Reduction& k, const T* a, const T* b, Index b_stride, ConstPanels<T> from, Panels<T> out) {
+void row_tile(const Reduction& k, const T* a, const T* b, Index b_stride, ConstPanels<T> from, Panels<T> out,
+              const T* ahead) {
     tile<R, C, panel_width<T>, 1>(
         k, a, b, b_stride, [&](int i, int c) { return Vec<T>::load(from.at(i, c)); },
-        [&](int i, int c, Vec<T> sum) { sum.store(out.at(i, c)); });
+        [&](int i, int c, Vec<T> sum) { sum.store(out.at(i, c)); }, ahead);
 }
 
 // Calls row_tile<rows, C> for a number of rows known at run time, 1..R.
 template <int R, int C, class T>
 inline void row_tile_of(Index rows, const Reduction& k, const T* a, const T* b, Index b_stride, ConstPanels<T> from,
-                        Panels<T> out) {
+                        Panels<T> out, const T* ahead) {
     if constexpr (R > 1)
-        if (rows < R) return row_tile_of<R - 1, C>(rows, k, a, b, b_stride, from, out);
-    row_tile<R, C>(k, a, b, b_stride, from, out);
+        if (rows < R) return row_tile_of<R - 1, C>(rows, k, a, b, b_stride, from, out, ahead);
+    row_tile<R, C>(k, a, b, b_stride, from, out, ahead);
 }
 
 // The bounds of part i of `count` parts of n that differ by one at the most.
@@ -129,12 +135,15 @@ void product(Index rows, Index panels, int registers, const Reduction& k, const 
             const bool last = first + piece >= k.blocks;
             const Reduction k_piece{last ? k.blocks - first : piece, k.block_stride, k.gates, k.gate_stride,
                                     last ? k.last : W};
+            const T* const b_piece = b + p * b_stride + first * k.gates * W * W;
+            const Index size = k_piece.size(W) * W;
             for (Index i = 0; i < tiles; ++i) {
                 const Index row = part(rows, tiles, i);
+                // the first two tiles fetch the two halves of the weights behind this piece: the next ones in use
+                const T* const ahead = i < 2 ? b_piece + size + i * (size / 2) : b_piece;
                 row_tile_of<R, C>(part(rows, tiles, i + 1) - row, k_piece, a + first * k.block_stride + row * W,
-                                  b + p * b_stride + first * k.gates * W * W, b_stride,
-                                  {start.at(row, 0), start.panel_stride, start.row_stride},
-                                  {result.at(row, 0), result.panel_stride});
+                                  b_piece, b_stride, {start.at(row, 0), start.panel_stride, start.row_stride},
+                                  {result.at(row, 0), result.panel_stride}, ahead);
             }
             if (last) break;
             start = {result.data, result.panel_stride};
@@ -155,9 +164,10 @@ void product(Index rows, Index panels, int registers, const Reduction& k, const 
 // out[k][column] (+)= sum over r of a[r, k] g[r, column]   for `units` rows k of out and `columns` columns
 // a, g: one panel [rows, W] each   out: row stride out_stride, overwritten if `first`
 // The sum of these rows is formed first and then added, so that a long sum is one of sums.
+// next_a: the panel of the next call, fetched meanwhile
 template <class T>
-void outer_product(Index rows, Index units, Index columns, const T* a, const T* g, bool first, T* out,
-                   Index out_stride) {
+void outer_product(Index rows, Index units, Index columns, const T* a, const T* g, bool first, T* out, Index out_stride,
+                   const T* next_a) {
     constexpr Index W = panel_width<T>;
     constexpr int lanes = Vec<T>::lanes;
     const Reduction k{1, 0, 1, 0, rows};
@@ -176,7 +186,8 @@ void outer_product(Index rows, Index units, Index columns, const T* a, const T* 
         }
         tile<R, C, 1, W>(
             k, a + unit, g, 0, [](int, int) { return Vec<T>(T(0)); },
-            [&](int i, int c, Vec<T> sum) { store(out + (unit + i) * out_stride, c, sum); });
+            [&](int i, int c, Vec<T> sum) { store(out + (unit + i) * out_stride, c, sum); },
+            unit < tile_rows ? next_a : next_a + rows / 2 * W);
     };
     const Index tiles = (units + tile_rows - 1) / tile_rows;
     for (Index i = 0; i < tiles; ++i) {
