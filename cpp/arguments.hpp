@@ -13,15 +13,14 @@
 #include "problem.hpp"
 
 namespace rnnfast {
-namespace {
 
 namespace py = pybind11;
 
 // ---- single values
 
-std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
+inline std::string type_name(const py::object& object) { return py::str(py::type::of(object).attr("__name__")); }
 
-Index checked_integer(const py::object& value, const std::string& name, const std::string& expected) {
+inline Index checked_integer(const py::object& value, const std::string& name, const std::string& expected) {
     const auto index = PyBool_Check(value.ptr()) ? nullptr : PyNumber_Index(value.ptr());
     if (!index) {
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError)) throw py::error_already_set();
@@ -33,7 +32,7 @@ Index checked_integer(const py::object& value, const std::string& name, const st
     return n;
 }
 
-bool checked_flag(const py::object& value, const std::string& name) {
+inline bool checked_flag(const py::object& value, const std::string& name) {
     if (PyBool_Check(value.ptr())) return value.ptr() == Py_True;
     if (type_name(value) == "bool" || type_name(value) == "bool_") return PyObject_IsTrue(value.ptr()) == 1;  // NumPy's
     throw py::type_error(name + ": expected True or False, got " + std::string(py::repr(value)));
@@ -41,19 +40,19 @@ bool checked_flag(const py::object& value, const std::string& name) {
 
 // ---- arrays
 
-std::string tuple_text(const std::vector<std::string>& items) {
+inline std::string tuple_text(const std::vector<std::string>& items) {
     std::string text = "(";
     for (std::size_t i = 0; i < items.size(); ++i) text += (i ? ", " : "") + items[i];
     return text + (items.size() == 1 ? ",)" : ")");
 }
 
-std::string shape_text(const py::array& array) {
+inline std::string shape_text(const py::array& array) {
     std::vector<std::string> items;
     for (py::ssize_t i = 0; i < array.ndim(); ++i) items.push_back(std::to_string(array.shape(i)));
     return tuple_text(items);
 }
 
-std::string dtype_text(const py::array& array) { return py::str(array.dtype()); }
+inline std::string dtype_text(const py::array& array) { return py::str(array.dtype()); }
 
 struct Dimension {
     std::string symbol;
@@ -61,8 +60,8 @@ struct Dimension {
 };
 
 // "Wh: expected (H, 4*H) = (8, 32) for lstm, got (8, 24)"
-void expect_shape(const py::array& array, const std::string& name, const std::vector<Dimension>& expected,
-                  const std::string& of = "") {
+inline void expect_shape(const py::array& array, const std::string& name, const std::vector<Dimension>& expected,
+                         const std::string& of = "") {
     bool same = array.ndim() == static_cast<py::ssize_t>(expected.size());
     for (std::size_t i = 0; same && i < expected.size(); ++i)
         same = expected[i].size < 0 || array.shape(static_cast<py::ssize_t>(i)) == expected[i].size;
@@ -76,11 +75,11 @@ void expect_shape(const py::array& array, const std::string& name, const std::ve
                           (of.empty() ? "" : " for " + of) + ", got " + shape_text(array));
 }
 
-Dimension times(int blocks, const char* symbol, Index size) {
+inline Dimension times(int blocks, const char* symbol, Index size) {
     return {blocks == 1 ? symbol : std::to_string(blocks) + "*" + symbol, blocks * size};
 }
 
-py::array as_array(const py::object& object, const std::string& name) {
+inline py::array as_array(const py::object& object, const std::string& name) {
     if (py::isinstance<py::array>(object)) return py::array::ensure(object);
     try {
         return py::module_::import("numpy").attr("asarray")(object);
@@ -91,16 +90,16 @@ py::array as_array(const py::object& object, const std::string& name) {
 }
 
 // The same numbers behind an object of our own: the caller may give the original another shape.
-py::array own_view(const py::array& array) {
+inline py::array own_view(const py::array& array) {
     const auto dimensions = array.ndim();
     return py::array(array.dtype(), std::vector<py::ssize_t>(array.shape(), array.shape() + dimensions),
                      std::vector<py::ssize_t>(array.strides(), array.strides() + dimensions), array.data(), array);
 }
 
-bool is_integer(const py::array& array) { return array.dtype().kind() == 'i' || array.dtype().kind() == 'u'; }
+inline bool is_integer(const py::array& array) { return array.dtype().kind() == 'i' || array.dtype().kind() == 'u'; }
 
 // An array of native, aligned numbers: the caller's own where it is so already, else a copy.
-py::array native(const py::array& array) {
+inline py::array native(const py::array& array) {
     const auto order = array.dtype().byteorder();
     constexpr char swapped = PY_LITTLE_ENDIAN ? '>' : '<';
     if (order != swapped && (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) return array;
@@ -135,13 +134,13 @@ class FloatingArrays {
 };
 
 // With adjacent numbers along the last axis.
-py::array adjacent(const py::array& array) {
+inline py::array adjacent(const py::array& array) {
     const py::ssize_t last = array.ndim() - 1;
     if (array.shape(last) <= 1 || array.strides(last) == array.itemsize()) return array;
     return array.attr("copy")("C");
 }
 
-py::array contiguous(const py::array& array) {
+inline py::array contiguous(const py::array& array) {
     return array.flags() & py::array::c_style ? array : py::array(array.attr("copy")("C"));
 }
 
@@ -156,14 +155,14 @@ const T* data_of(const py::array& array) {
 }
 
 // Strides that are not a whole number of elements (a field of a packed record) are copied away.
-py::array whole_strides(const py::array& array) {
+inline py::array whole_strides(const py::array& array) {
     for (py::ssize_t i = 0; i < array.ndim(); ++i)
         if (array.strides(i) % array.itemsize()) return array.attr("copy")("C");
     return array;
 }
 
 // A sequence of one array or None for each state; None stands for all None.
-std::vector<py::object> state_items(const py::object& states, const char* name, const Cell& cell) {
+inline std::vector<py::object> state_items(const py::object& states, const char* name, const Cell& cell) {
     if (states.is_none()) return std::vector<py::object>(cell.states, py::none());
     const std::string expected = std::string(name) + ": expected a tuple " + (cell.states == 1 ? "(h,)" : "(h, c)") +
                                  " of " + std::to_string(cell.states) + " for " + cell.name + ", got ";
@@ -177,8 +176,8 @@ std::vector<py::object> state_items(const py::object& states, const char* name, 
 }
 
 // The states or their gradients as contiguous [N, H], or empty objects.
-std::vector<py::object> check_states(const py::object& states, const char* name, const Cell& cell, Index N, Index H,
-                                     FloatingArrays& floating) {
+inline std::vector<py::object> check_states(const py::object& states, const char* name, const Cell& cell, Index N,
+                                            Index H, FloatingArrays& floating) {
     std::vector<py::object> items = state_items(states, name, cell);
     for (std::size_t k = 0; k < items.size(); ++k) {
         if (items[k].is_none()) {
@@ -199,7 +198,7 @@ void point_to(const std::vector<py::object>& items, const T* (&pointers)[max_sta
         pointers[k] = k < items.size() && items[k] ? data_of<T>(items[k]) : nullptr;
 }
 
-std::optional<std::vector<Index>> check_lengths(const py::object& lengths, Index N, Index T) {
+inline std::optional<std::vector<Index>> check_lengths(const py::object& lengths, Index N, Index T) {
     if (lengths.is_none()) return {};
     const py::array array = as_array(lengths, "lengths");
     if (!is_integer(array) && !(array.size() == 0 && N == 0))
@@ -310,5 +309,4 @@ class InputArray {
     std::vector<Index> ids_;  // [R]
 };
 
-}  // namespace
 }  // namespace rnnfast

@@ -3,10 +3,7 @@
 #include <atomic>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
-#include <thread>
-#include <type_traits>
 #include <vector>
 
 #include "arguments.hpp"
@@ -15,7 +12,9 @@
 #include "memory.hpp"
 #include "operation_bindings.hpp"
 #include "problem.hpp"
+#include "process.hpp"
 #include "schedule.hpp"
+#include "stream.hpp"
 
 #if !defined(_WIN32)
 #include <pthread.h>
@@ -23,69 +22,6 @@
 
 namespace rnnfast {
 namespace {
-
-// ---- the process: which kernels, how many threads
-
-const KernelTable* kernels = nullptr;  // set once, at import
-std::atomic<int> default_threads{1};
-std::atomic<bool> forked_child{false};  // the parent's OpenMP team does not exist here, and waiting for it hangs
-
-const Cell& find_cell(const py::object& cell) {
-    if (!py::isinstance<py::str>(cell) || py::isinstance<py::bytes>(cell))
-        throw py::type_error("cell: expected a name, got " + type_name(cell));
-    const std::string name = py::str(cell);
-    std::string names;
-    for (int i = 0; i < kernels->cells; ++i) {
-        if (name == kernels->cell[i].name) return kernels->cell[i];
-        names += std::string(i ? ", " : "") + kernels->cell[i].name;
-    }
-    throw py::value_error("cell: expected one of " + names + ", got '" + name + "'");
-}
-
-int positive_threads(const py::object& value) {
-    const Index n = checked_integer(value, "num_threads", "a positive integer");
-    if (n < 1) throw py::value_error("num_threads: expected a positive integer, got " + std::string(py::str(value)));
-    // Beyond some threads for each processor nothing is gained, and OpenMP ends the process when it can have no more.
-    const Index most = std::max<Index>(16, 4 * static_cast<Index>(std::thread::hardware_concurrency()));
-    return static_cast<int>(std::min(n, most));
-}
-
-int threads_of(const py::object& num_threads) {
-    const int n = num_threads.is_none() ? default_threads.load() : positive_threads(num_threads);
-    return forked_child ? 1 : n;
-}
-
-// ---- allocation and calls
-
-double flops_per_row(const Cell& cell, Index D, Index H) {
-    return 2.0 * cell.weight_blocks * static_cast<double>(H) * static_cast<double>(D + H + 16);
-}
-
-// times: 1 for a forward pass, 2 for a backward pass
-void share(OwnedSchedule& schedule, int threads, const Cell& cell, Index D, Index H, bool is_double, int times = 1) {
-    const double recurrent = flops_per_row(cell, 0, H) * times;
-    const double weight_bytes = static_cast<double>(cell.weight_blocks) * static_cast<double>(H * H);
-    schedule.share(threads, flops_per_row(cell, D, H) * times, recurrent, weight_bytes * (is_double ? 8 : 4));
-}
-
-template <class T>
-const Kernel<T>& kernel_of(const Cell& cell) {
-    if constexpr (std::is_same_v<T, float>)
-        return cell.f32;
-    else
-        return cell.f64;
-}
-
-// Calls function(T{}) with T = double or float.
-template <class Function>
-auto with_type(bool is_double, Function function) {
-    return is_double ? function(double{}) : function(float{});
-}
-
-template <class T>
-Buffer numbers(double count) {
-    return Buffer(count * sizeof(T));
-}
 
 // ---- forward and backward
 
@@ -307,179 +243,36 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
     });
 }
 
-// ---- Stream
+// ---- how much memory a training step takes
 
-class Stream {
-  public:
-    Stream(const py::object& cell_name, const py::object& Wx, const py::object& Wh, const py::object& b,
-           const py::object& batch_size)
-        : cell_(find_cell(cell_name)),
-          weights_(cell_, Wx, Wh, b, -1, floating_),
-          N_(check_batch(batch_size, weights_.H)),
-          schedule_(N_, 1, nullptr, false) {
-        weights_.copy();  // later changes of the caller's do not reach the stream
-        share(schedule_, threads_of(py::none()), cell_, weights_.D, weights_.H, floating_.is_double());
-        worth_a_release_ = flops_per_row(cell_, weights_.D, weights_.H) * static_cast<double>(N_) > 1e6;
-        zero_ = with_type(floating_.is_double(), [&](auto zero) -> py::object {
-            using T = decltype(zero);
-            auto array = new_array<T>("state", {N_, weights_.H});
-            std::fill_n(array.mutable_data(), array.size(), T(0));
-            return array;
-        });
-        reset();
-    }
-
-    void reset() { set_state(py::none()); }
-
-    py::tuple state() {
-        const Busy busy(busy_);
-        py::tuple result(cell_.states);
-        for (int k = 0; k < cell_.states; ++k) result[k] = states_[k].attr("copy")();
-        return result;
-    }
-
-    void set_state(const py::object& state) {
-        FloatingArrays floating;
-        floating.add(zero_, "weights");
-        const auto items = check_states(state, "state", cell_, N_, weights_.H, floating);
-        floating.is_double();
-        const Busy busy(busy_);
-        for (int k = 0; k < cell_.states; ++k) {
-            states_[k] = (items[k] ? items[k] : zero_).attr("copy")();
-            next_[k] = zero_.attr("copy")();
-        }
-    }
-
-    py::object step(const py::object& x, const py::object& out) {
-        const Busy busy(busy_);
-        return with_type(floating_.is_double(), [&](auto zero) { return step_of<decltype(zero)>(x, out); });
-    }
-
-    std::string repr() const {
-        std::ostringstream text;
-        text << "Stream('" << cell_.name << "', D=" << weights_.D << ", H=" << weights_.H << ", batch_size=" << N_
-             << ", " << (floating_.is_double() ? "float64" : "float32") << ")";
-        return text.str();
-    }
-
-  private:
-    // One call at a time: a step may have released the GIL.
-    struct Busy {
-        std::atomic<bool>& flag;
-        explicit Busy(std::atomic<bool>& flag) : flag(flag) {
-            if (flag.exchange(true)) throw std::runtime_error("Stream: expected one thread at a time, got two at once");
-        }
-        ~Busy() { flag = false; }
-    };
-
-    static Index check_batch(const py::object& batch_size, Index H) {
-        const Index N = checked_integer(batch_size, "batch_size", "an integer of 0 or more");
-        if (N < 0) throw py::value_error("batch_size: expected an integer of 0 or more, got " + std::to_string(N));
-        new_array<double>("batch_size", {N, std::max<Index>(H, 1)});
-        return N;
-    }
-
-    // Weights packed for token ids leave Wx out. Packed at the first step of the kind, then kept.
-    template <class T>
-    void prepare(bool ids) {
-        const Shape shape{N_, 1, weights_.D, weights_.H};
-        const Sizes sizes = kernel_of<T>(cell_).sizes(shape, schedule_.view(), ids);
-        packed_[ids] = numbers<T>(static_cast<double>(sizes.forward_weights));
-        scratch_[ids] = numbers<T>(static_cast<double>(sizes.forward_scratch) * schedule_.view().threads);
-    }
-
-    template <class T>
-    py::object step_of(const py::object& x, const py::object& out) {
-        const py::array array = as_array(x, "x_t");
-        const bool ids = is_integer(array);
-        Input<T> input{};
-        py::array numbers_of_x;
-        if (ids) {
-            expect_shape(array, "x_t", {{"N", N_}});
-            const auto id = py::array_t<Index, py::array::c_style | py::array::forcecast>(array);
-            ids_.assign(static_cast<std::size_t>(N_) + 1, 0);
-            for (Index n = 0; n < N_; ++n) {
-                ids_[n] = id.data()[n];
-                if (ids_[n] < 0 || ids_[n] >= weights_.D)
-                    throw py::value_error("x_t[" + std::to_string(n) +
-                                          "] = " + std::string(py::str(array[py::int_(n)])) +
-                                          ": expected a token id in [0, D) = [0, " + std::to_string(weights_.D) + ")");
-            }
-            input.ids = ids_.data();
-        } else {
-            expect_type<T>(array, "x_t", "or integer token ids, ");
-            expect_shape(array, "x_t", {{"N", N_}, {"D", weights_.D}});
-            numbers_of_x = whole_strides(native(array));
-            input.data = data_of<T>(numbers_of_x);
-            input.stride[0] = stride_of<T>(numbers_of_x, 0);
-            input.stride[2] = stride_of<T>(numbers_of_x, 1);
-        }
-        py::array h;
-        if (out.is_none()) {
-            h = new_array<T>("h", {N_, weights_.H});
-        } else {
-            h = as_array(out, "out");
-            expect_type<T>(h, "out", "");
-            expect_shape(h, "out", {{"N", N_}, {"H", weights_.H}});
-            if (!(h.flags() & py::array::c_style) || !h.writeable() || h.ptr() != native(h).ptr() ||
-                h.ptr() != out.ptr())
-                throw py::value_error("out: expected a writeable C-contiguous array");
-            if (!ids && py::module_::import("numpy").attr("may_share_memory")(numbers_of_x, h).cast<bool>()) {
-                numbers_of_x = numbers_of_x.attr("copy")("C");
-                input.data = data_of<T>(numbers_of_x);
-                input.stride[0] = stride_of<T>(numbers_of_x, 0);
-                input.stride[2] = stride_of<T>(numbers_of_x, 1);
-            }
-        }
-        const bool first = !was_packed_[ids];
-        if (first) prepare<T>(ids);
-        Forward<T> call{};
-        call.shape = {N_, 1, weights_.D, weights_.H};
-        call.schedule = schedule_.view();
-        if (forked_child) call.schedule.threads = 1;
-        call.x = input;
-        call.weights = weights_.template view<T>();
-        call.h = static_cast<T*>(h.mutable_data());
-        for (int k = 0; k < cell_.states; ++k) {
-            call.state[k] = data_of<T>(states_[k]);
-            call.final_state[k] = static_cast<T*>(next_[k].mutable_data());
-        }
-        call.packed = packed_[ids].template as<T>();
-        call.is_packed = !first;
-        call.scratch = scratch_[ids].template as<T>();
-        call.last_step = 1;
-        call.h_stride = weights_.H;
-        {
-            std::optional<py::gil_scoped_release> release;
-            if (worth_a_release_) release.emplace();  // a step of a few microseconds is not
-            kernel_of<T>(cell_).forward(call);
-        }
-        was_packed_[ids] = true;
-        for (int k = 0; k < cell_.states; ++k) std::swap(states_[k], next_[k]);
-        return h;
-    }
-
-    template <class T>
-    void expect_type(const py::array& array, const char* name, const char* alternative) const {
-        const char* expected = sizeof(T) == 8 ? "float64" : "float32";
-        if (array.dtype().kind() != 'f' || array.itemsize() != static_cast<py::ssize_t>(sizeof(T)))
-            throw py::type_error(std::string(name) + ": expected " + expected + ", as the weights, " + alternative +
-                                 "got " + dtype_text(array));
-    }
-
-    const Cell& cell_;
-    FloatingArrays floating_;
-    WeightArrays weights_;
-    Index N_;
-    std::vector<Index> ids_;
-    OwnedSchedule schedule_;
-    py::object zero_;
-    py::array states_[max_states], next_[max_states];
-    Buffer packed_[2], scratch_[2];
-    bool was_packed_[2] = {false, false};  // for floating x, for token ids
-    bool worth_a_release_ = false;
-    std::atomic<bool> busy_{false};
-};
+// Bytes of: the tape between the passes, the buffers of the forward pass, those of the backward pass
+py::tuple buffer_bytes(const py::object& cell_name, Index N, Index T, Index D, Index H, bool is_double, bool ids,
+                       Index recompute, const py::object& num_threads) {
+    const Cell& cell = find_cell(cell_name);
+    const int threads = threads_of(num_threads);
+    const Shape shape{N, T, D, H};
+    return with_type(is_double, [&](auto zero) {
+        using T_ = decltype(zero);
+        OwnedSchedule schedule(N, N ? T : 0, nullptr, false);
+        if (recompute > 0) schedule.checkpoint(recompute);
+        share(schedule, threads, cell, ids ? 0 : D, H, is_double);
+        const Sizes forward = kernel_of<T_>(cell).sizes(shape, schedule.view(), ids);
+        const double forward_threads = schedule.view().threads;
+        share(schedule, threads, cell, ids ? 0 : D, H, is_double, 2);
+        const Sizes backward = kernel_of<T_>(cell).sizes(shape, schedule.view(), ids);
+        const double backward_threads = schedule.view().threads;
+        const auto of_forward = [](const Sizes& s, double team) {
+            return static_cast<double>(s.forward_weights) + static_cast<double>(s.forward_scratch) * team;
+        };
+        const double tape = static_cast<double>(forward.gates) + static_cast<double>(forward.state) * cell.states;
+        const double checkpoints = static_cast<double>(forward.checkpoint) * cell.states;
+        const double again = recompute > 0 ? tape + of_forward(backward, backward_threads) : 0;
+        const double back = static_cast<double>(backward.backward_weights + backward.shared_scratch) +
+                            static_cast<double>(backward.backward_scratch) * backward_threads;
+        return py::make_tuple((recompute > 0 ? checkpoints : tape) * sizeof(T_),
+                              of_forward(forward, forward_threads) * sizeof(T_), (back + again) * sizeof(T_));
+    });
+}
 
 // ---- the module
 
@@ -506,51 +299,6 @@ const char* compiler() {
 #endif
 }
 
-constexpr const char* stream_doc = R"(One step at a time, with the state kept inside and the weights packed once.
-
-Each step computes what a step of rnnfast.forward does, to the bit.
-
-Parameters
-----------
-cell : str
-    One of rnnfast.cells().
-Wx : array, (D, G*H)
-Wh : array, (H, G*H)
-b : array, (G*H,), for gru (4*H,), optional
-    As for rnnfast.forward. Do not change them while the stream lives.
-batch_size : int
-    N, how many sequences walk side by side.
-
-Attributes
-----------
-state : tuple of arrays (N, H)
-    (h,), for lstm (h, c), as copies; assign a tuple, or None for zero, to continue from elsewhere.
-
-Methods
--------
-step(x_t, out=None)
-    h after the step, (N, H), for x_t (N, D) floating or (N,) token ids. Nothing is allocated but this array, and not
-    even that when `out`, a C-contiguous (N, H) array, is given. A stream serves one thread at a time: a second one
-    gets a RuntimeError.
-reset()
-    The state becomes zero.
-
-Raises
-------
-ValueError, TypeError
-    As rnnfast.forward.
-
-Examples
---------
->>> import numpy as np, rnnfast
->>> rng = np.random.default_rng(0)
->>> x, Wx, Wh = rng.normal(size=(1, 5, 3)), rng.normal(size=(3, 8)), rng.normal(size=(2, 8))
->>> stream = rnnfast.Stream("lstm", Wx, Wh)
->>> h = [stream.step(x[:, t]) for t in range(5)]
->>> bool((np.stack(h, axis=1) == rnnfast.forward("lstm", x, Wx, Wh).h).all())
-True
-)";
-
 PYBIND11_MODULE(_core, m) {
     const char* forced = std::getenv("RNNFAST_ISA");
     try {
@@ -572,6 +320,7 @@ PYBIND11_MODULE(_core, m) {
                  << ", D=" << tape.shape.D << ", H=" << tape.shape.H << (tape.used ? ", used>" : ">");
             return text.str();
         });
+    m.def("buffer_bytes", &buffer_bytes);
     m.def("forward", &forward);
     m.def("backward", &backward);
     py::class_<Stream>(m, "Stream", stream_doc)

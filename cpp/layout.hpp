@@ -215,10 +215,13 @@ struct BackwardWeights {
 // ---- sizes
 
 // Rows of gates that forward computes from x before it walks through their steps: as many as stay in the L2 cache
-// (with few units those of x count), but a step of a slab at least, and no more than there are.
+// (with few units those of x count), but a step of a slab at least, and no more than there are. Where Wx weighs much
+// more than the gates of a step, it is read for more of them at once, at the price of gates that wait in L3.
 template <class Cell, class T>
 inline Index chunk_rows(Blocks<T> hidden, Blocks<T> inputs, const Schedule& schedule) {
-    constexpr Index gate_bytes = 256 * 1024, x_bytes = 1024 * 1024, row = panel_width<T> * Index(sizeof(T));
+    constexpr Index l2 = 512 * 1024, x_bytes = 1024 * 1024, row = panel_width<T> * Index(sizeof(T));
+    const bool heavy = inputs.n > 4 * schedule.slab_rows && inputs.n * hidden.n * Cell::input > l2 / Index(sizeof(T));
+    const Index gate_bytes = (heavy ? 4096 : 256) * 1024;
     const Index fitting =
         smaller(gate_bytes / (row * Cell::pre * (hidden.count() + 1)), x_bytes / (row * (inputs.count() + 1)));
     return larger(smaller(larger(fitting, 2 * tile_rows), schedule.rows), schedule.slab_rows);

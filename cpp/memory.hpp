@@ -17,7 +17,7 @@ namespace rnnfast {
 // Freed buffers, by capacity; data is null where a place is empty.
 struct Shelf {
     static constexpr int places = 64;  // as many as the layers and operations of a training step free in turn
-    static constexpr std::size_t most_bytes = std::size_t(256) << 20;
+    static constexpr std::size_t most_bytes = std::size_t(1) << 30;
     std::atomic_flag busy = ATOMIC_FLAG_INIT;
     std::size_t bytes = 0;
     void* data[places] = {};

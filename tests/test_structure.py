@@ -44,6 +44,8 @@ INCLUDES = {
     "dispatch.hpp": {"problem.hpp"},
     "dispatch.cpp": {"dispatch.hpp"},
     "arguments.hpp": {"problem.hpp"},
+    "process.hpp": {"arguments.hpp", "memory.hpp", "problem.hpp", "schedule.hpp"},
+    "stream.hpp": {"arguments.hpp", "arrays.hpp", "memory.hpp", "problem.hpp", "process.hpp", "schedule.hpp"},
     "bindings.cpp": {
         "arguments.hpp",
         "arrays.hpp",
@@ -51,7 +53,9 @@ INCLUDES = {
         "memory.hpp",
         "operation_bindings.hpp",
         "problem.hpp",
+        "process.hpp",
         "schedule.hpp",
+        "stream.hpp",
     },
 }
 KERNEL_FILES = ["kernels.cpp", "operations.cpp"]  # compiled once for each instruction set

@@ -12,6 +12,7 @@ from .estimators import SequenceClassifier
 from .files import ModelFileError
 from .functions import (
     Gradients,
+    MemoryEstimate,
     Output,
     Stream,
     Tape,
@@ -19,6 +20,7 @@ from .functions import (
     cells,
     forward,
     get_num_threads,
+    memory_estimate,
     set_num_threads,
     show_config,
 )
@@ -43,6 +45,7 @@ __all__ = [
     "Embedding",
     "Gradients",
     "History",
+    "MemoryEstimate",
     "ModelFileError",
     "Network",
     "Output",
@@ -61,6 +64,7 @@ __all__ = [
     "fit",
     "forward",
     "get_num_threads",
+    "memory_estimate",
     "one_hot",
     "pad",
     "reference",

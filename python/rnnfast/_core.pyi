@@ -46,6 +46,17 @@ def backward(
     dx: bool,
     out: tuple[NDArray[Any], ...] | None,
 ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any], NDArray[Any] | None, tuple[NDArray[Any], ...]]: ...
+def buffer_bytes(
+    cell: str,
+    N: int,
+    T: int,
+    D: int,
+    H: int,
+    is_double: bool,
+    ids: bool,
+    recompute: int,
+    num_threads: int | None,
+) -> tuple[float, float, float]: ...
 def cells() -> list[str]: ...
 def cell_blocks(name: str) -> tuple[int, int, int]: ...
 def set_num_threads(n: int) -> None: ...

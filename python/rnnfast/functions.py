@@ -7,10 +7,10 @@ module gives it names, keywords and documentation, and must not know of layers o
 from __future__ import annotations
 
 import platform
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import _core
 from ._core import Stream, Tape
@@ -18,6 +18,7 @@ from .reference import Gradients, Output
 
 __all__ = [
     "Gradients",
+    "MemoryEstimate",
     "Output",
     "Stream",
     "Tape",
@@ -25,6 +26,7 @@ __all__ = [
     "cells",
     "forward",
     "get_num_threads",
+    "memory_estimate",
     "set_num_threads",
     "show_config",
 ]
@@ -176,6 +178,80 @@ def backward(
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of a forward pass, got {type(tape).__name__}")
     return Gradients(*_core.backward(tape, dh, dstate, num_threads, dx, None))
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes of one layer's training step, beside the arrays that the caller passes in; see :func:`memory_estimate`."""
+
+    outputs: int
+    tape: int
+    gradients: int
+    workspace: int
+    peak: int
+
+
+def memory_estimate(
+    cell: str,
+    N: int,
+    T: int,
+    D: int,
+    H: int,
+    *,
+    dtype: DTypeLike = np.float32,
+    ids: bool = False,
+    recompute: int | None = None,
+    num_threads: int | None = None,
+) -> MemoryEstimate:
+    """How many bytes a :func:`forward` and a :func:`backward` pass will take, for sequences of T steps.
+
+    Parameters
+    ----------
+    cell : str
+    N, T, D, H : int
+        Sequences, steps, features (or tokens), hidden units.
+    dtype : float32 or float64
+    ids : bool
+        The input is token ids: there is no ``dx``.
+    recompute, num_threads : int, optional
+        As in :func:`forward`.
+
+    Returns
+    -------
+    MemoryEstimate
+        ``outputs`` (h and the final states), ``tape`` (kept between the passes), ``gradients`` (all that
+        :func:`backward` returns), ``workspace`` (packed weights and scratch of the pass that takes more, freed by its
+        end), and ``peak``, the most that lives at the same time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An unknown cell or dtype, or a size that is no count.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> whole = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128)
+    >>> less = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128, recompute=64)
+    >>> whole.tape // less.tape, whole.peak // less.peak
+    (192, 4)
+    """
+    kind = np.dtype(dtype)
+    if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"dtype: expected float32 or float64, got {kind}")
+    for name, size in (("N", N), ("T", T), ("D", D), ("H", H)):
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
+            raise ValueError(f"{name}: expected a count, got {size!r}")
+    if recompute is not None and (not isinstance(recompute, int | np.integer) or recompute < 1):
+        raise ValueError(f"recompute: expected a positive integer, got {recompute!r}")
+    G, bias_blocks, states = _core.cell_blocks(cell)
+    item = kind.itemsize
+    tape, forth, back = (
+        int(size) for size in _core.buffer_bytes(cell, N, T, D, H, item == 8, ids, recompute or 0, num_threads)
+    )
+    outputs = item * (N * T * H + states * N * H)
+    gradients = item * ((0 if ids else N * T * D) + (D + H) * G * H + bias_blocks * H + states * N * H)
+    peak = outputs + tape + max(forth, back + gradients)
+    return MemoryEstimate(outputs, tape, gradients, max(forth, back), peak)
 
 
 def cells() -> list[str]:

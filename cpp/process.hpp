@@ -1,0 +1,79 @@
+// process.hpp: what bindings.cpp and stream.hpp share: which kernels, how many threads, buffers of numbers.
+// It must not know tapes or streams.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <type_traits>
+
+#include "arguments.hpp"
+#include "memory.hpp"
+#include "problem.hpp"
+#include "schedule.hpp"
+
+namespace rnnfast {
+
+inline const KernelTable* kernels = nullptr;  // set once, at import
+inline std::atomic<int> default_threads{1};
+inline std::atomic<bool> forked_child{false};  // the parent's OpenMP team does not exist here, and waiting for it hangs
+
+inline const Cell& find_cell(const py::object& cell) {
+    if (!py::isinstance<py::str>(cell) || py::isinstance<py::bytes>(cell))
+        throw py::type_error("cell: expected a name, got " + type_name(cell));
+    const std::string name = py::str(cell);
+    std::string names;
+    for (int i = 0; i < kernels->cells; ++i) {
+        if (name == kernels->cell[i].name) return kernels->cell[i];
+        names += std::string(i ? ", " : "") + kernels->cell[i].name;
+    }
+    throw py::value_error("cell: expected one of " + names + ", got '" + name + "'");
+}
+
+inline int positive_threads(const py::object& value) {
+    const Index n = checked_integer(value, "num_threads", "a positive integer");
+    if (n < 1) throw py::value_error("num_threads: expected a positive integer, got " + std::string(py::str(value)));
+    // Beyond some threads for each processor nothing is gained, and OpenMP ends the process when it can have no more.
+    const Index most = std::max<Index>(16, 4 * static_cast<Index>(std::thread::hardware_concurrency()));
+    return static_cast<int>(std::min(n, most));
+}
+
+inline int threads_of(const py::object& num_threads) {
+    const int n = num_threads.is_none() ? default_threads.load() : positive_threads(num_threads);
+    return forked_child ? 1 : n;
+}
+
+// ---- allocation and calls
+
+inline double flops_per_row(const Cell& cell, Index D, Index H) {
+    return 2.0 * cell.weight_blocks * static_cast<double>(H) * static_cast<double>(D + H + 16);
+}
+
+// times: 1 for a forward pass, 2 for a backward pass
+inline void share(OwnedSchedule& schedule, int threads, const Cell& cell, Index D, Index H, bool is_double,
+                  int times = 1) {
+    const double recurrent = flops_per_row(cell, 0, H) * times;
+    const double weight_bytes = static_cast<double>(cell.weight_blocks) * static_cast<double>(H * H);
+    schedule.share(threads, flops_per_row(cell, D, H) * times, recurrent, weight_bytes * (is_double ? 8 : 4));
+}
+
+template <class T>
+const Kernel<T>& kernel_of(const Cell& cell) {
+    if constexpr (std::is_same_v<T, float>)
+        return cell.f32;
+    else
+        return cell.f64;
+}
+
+// Calls function(T{}) with T = double or float.
+template <class Function>
+auto with_type(bool is_double, Function function) {
+    return is_double ? function(double{}) : function(float{});
+}
+
+template <class T>
+Buffer numbers(double count) {
+    return Buffer(count * sizeof(T));
+}
+
+}  // namespace rnnfast
