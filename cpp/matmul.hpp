@@ -53,6 +53,11 @@ inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, 
         const Index steps = block + 1 == k.blocks ? k.last : W;
         for (Index gate = 0; gate < k.gates; ++gate) {
             const T* a_step = a + block * k.block_stride + gate * k.gate_stride;
+            if constexpr (R > 3 && RowStride > 1) {  // the rows two panels on, which may be far away
+                const T* const next = a_step + 2 * (k.gates > 1 ? k.gate_stride : k.block_stride);
+#pragma GCC unroll 12
+                for (int i = 0; i < R; ++i) __builtin_prefetch(next + i * RowStride);
+            }
 #pragma GCC unroll 2
             for (Index step = 0; step < steps; ++step, a_step += StepStride, b += W) {
                 if constexpr (R > 3) {  // half a line for each step: a branch would cost more than the second touch

@@ -97,11 +97,11 @@ class Timing:
     seconds: list[float] = field(default_factory=list)
     rounds: int = 0
 
-    def warm_up(self) -> None:
+    def warm_up(self, seconds: float) -> None:
         for _ in range(WARM_UPS):
             start = time.perf_counter()
             self.call()
-            if time.perf_counter() - start > SLOW:
+            if time.perf_counter() - start > min(SLOW, 2 * seconds):
                 break
 
     def burst(self) -> None:
@@ -148,7 +148,7 @@ def interleave(timings: dict[str, Timing], seconds: float, between: Callable[[in
     """Rounds A B C A B C until each has enough; the first contender goes on until the last one is done."""
     first = next(iter(timings.values()), None)
     for timing in timings.values():
-        timing.warm_up()
+        timing.warm_up(seconds)
         settle()
     number = 0
     while waiting := [timing for timing in timings.values() if not timing.done(seconds)]:
