@@ -75,15 +75,7 @@ class BackwardPass {
   private:
     void segment(Index a, Index b) {
         if (schedule.every) compute_again(a, b);
-        if (schedule.team > 1 && omp_get_num_threads() == schedule.threads) {
-            const Index index = omp_get_thread_num() / schedule.team;
-            const Member member{schedule.team, omp_get_thread_num() % schedule.team, &barriers[index]};
-            if (index < schedule.slabs) slab(index, a, b, member);
-#pragma omp barrier
-        } else {
-#pragma omp for schedule(dynamic, 1)
-            for (Index index = 0; index < schedule.slabs; ++index) slab(index, a, b, {});
-        }
+        over_slabs(schedule, barriers, [&](Index index, const Member& member, int) { slab(index, a, b, member); });
         const Index begin = schedule.offset[a], end = schedule.offset[b];
 #pragma omp for schedule(dynamic, 1) nowait
         for (Index task = 0; task < dx_tasks(end - begin); ++task) dx_task(begin, end, task);
@@ -115,7 +107,7 @@ class BackwardPass {
         again.tape.first_row = schedule.offset[a];
         again.first_step = a;
         again.last_step = b;
-        forward_slabs<Cell>(again, barriers);
+        forward_slabs<Cell>(again, size.forward_scratch, barriers);
     }
 
     T* gradient(Index slab, int k) const {
@@ -290,6 +282,7 @@ class BackwardPass {
 template <class Cell, class T>
 void backward(const Backward<T>& call) {
     SpinBarrier barriers[max_teams];
+    SpinBarrier::prepare(barriers, call.schedule);
 #pragma omp parallel num_threads(call.schedule.threads) if (call.schedule.threads > 1)
     {
         const FlushDenormals flush;

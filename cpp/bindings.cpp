@@ -1,6 +1,9 @@
 // bindings.cpp: Python in, Python out: check (arguments.hpp), allocate, release the GIL, call.
 // It must not know how anything is computed: that is one call through the kernel table.
+#include <algorithm>
 #include <atomic>
+#include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,7 +36,6 @@ struct Tape {
     InputArray x;
     WeightArrays weights;
     OwnedSchedule schedule;
-    std::vector<py::object> initial;  // states, kept for a forward pass that is run again
     Buffer gates, state[max_states];  // of a tape of all rows
     Buffer checkpoint[max_states];    // or the states before some steps
     std::atomic<bool> used{false};
@@ -123,7 +125,6 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
             if (!tape->schedule.view().every) {
                 tape->template allocate<T>(sizes);
             } else {
-                tape->initial = states;
                 for (int k = 0; k < cell.states; ++k)
                     tape->checkpoint[k] = numbers<T>(static_cast<double>(sizes.checkpoint));
             }
@@ -186,18 +187,19 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>("dstate", {shape.N, shape.H}));
         if (tape.used.exchange(true))
             throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
-        share(tape.schedule, threads, tape.cell, ids ? 0 : shape.D, shape.H, tape.is_double, 2);
-        const Sizes sizes = kernel.sizes(shape, tape.schedule.view(), ids);
-        const double team = tape.schedule.view().threads;
         const bool again = tape.schedule.view().every > 0;
+        Sizes sizes;
         Buffer packed, scratch, forward_packed, forward_scratch;
         try {
+            share(tape.schedule, threads, tape.cell, ids ? 0 : shape.D, shape.H, tape.is_double, 2);
+            sizes = kernel.sizes(shape, tape.schedule.view(), ids);
+            const double of_threads = tape.schedule.view().threads;
             packed = numbers<T>(static_cast<double>(sizes.backward_weights));
-            scratch = numbers<T>(static_cast<double>(sizes.backward_scratch) * team +
+            scratch = numbers<T>(static_cast<double>(sizes.backward_scratch) * of_threads +
                                  static_cast<double>(sizes.shared_scratch));
             if (again) {
                 forward_packed = numbers<T>(static_cast<double>(sizes.forward_weights));
-                forward_scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * team);
+                forward_scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * of_threads);
                 tape.template allocate<T>(sizes);
             }
         } catch (...) {
@@ -215,7 +217,6 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
             call.again.schedule = call.schedule;
             call.again.x = call.x;
             call.again.weights = call.weights;
-            point_to(tape.initial, call.again.state);
             for (int k = 0; k < tape.cell.states; ++k) call.again.checkpoint[k] = tape.checkpoint[k].template as<T>();
             call.again.packed = forward_packed.as<T>();
             call.again.scratch = forward_scratch.as<T>();
@@ -261,8 +262,8 @@ py::tuple buffer_bytes(const py::object& cell_name, Index N, Index T, Index D, I
         share(schedule, threads, cell, ids ? 0 : D, H, is_double, 2);
         const Sizes backward = kernel_of<T_>(cell).sizes(shape, schedule.view(), ids);
         const double backward_threads = schedule.view().threads;
-        const auto of_forward = [](const Sizes& s, double team) {
-            return static_cast<double>(s.forward_weights) + static_cast<double>(s.forward_scratch) * team;
+        const auto of_forward = [](const Sizes& s, double threads) {
+            return static_cast<double>(s.forward_weights) + static_cast<double>(s.forward_scratch) * threads;
         };
         const double tape = static_cast<double>(forward.gates) + static_cast<double>(forward.state) * cell.states;
         const double checkpoints = static_cast<double>(forward.checkpoint) * cell.states;
@@ -357,7 +358,7 @@ PYBIND11_MODULE(_core, m) {
         for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
         return kernels->read_rate(numbers, bytes, seconds);
     });
-    bind_operations(m, *kernels->operations, [] { return threads_of(py::none()); });
+    bind_operations(m, *kernels->operations, threads_by_default);
 }
 
 }  // namespace

@@ -102,13 +102,14 @@ class ForwardSlab {
 
     void read_initial_state() {
         const Index t = call.first_step;
+        const bool again = call.tape.gates && call.checkpoint[0];  // for backward, from a checkpoint
         for (int k = 0; k < Cell::states; ++k)
-            for (Index row = 0; row < (t == 0 ? end - begin : active(t)); ++row)
+            for (Index row = 0; row < (again ? active(t) : end - begin); ++row)
                 for (Index block = first_block; block < last_block; ++block) {
                     const Index units = hidden.units(block);
                     const Index unit = schedule.order[begin + row] * call.shape.H + block * W;
                     Wide state(T(0));
-                    if (t > 0)
+                    if (again)
                         state = Wide::load(checkpoint_row(k, t, row, block));
                     else if (call.state[k])
                         state = Wide::load_partial(call.state[k] + unit, units);
@@ -215,28 +216,16 @@ class ForwardSlab {
     }
 };
 
-// All slabs, by the threads of a parallel region, which meet again at the end.
+// All slabs, by the threads of a parallel region. scratch_size: of a thread, in numbers
 template <class Cell, class T>
-void forward_slabs(const Forward<T>& call, SpinBarrier* barriers) {
-    const Schedule& schedule = call.schedule;
-    const Index scratch = sizes<Cell, T>(call.shape, schedule, call.x.ids != nullptr).forward_scratch;
-    const int thread = omp_get_thread_num();
-    const auto run = [&](Index slab, const Member& member, int leader) {
-        ForwardSlab<Cell, T>(call, slab, member, call.scratch + thread * scratch, call.scratch + leader * scratch)
-            .run();
-    };
-    if (schedule.team > 1 && omp_get_num_threads() == schedule.threads) {
-        const Index slab = thread / schedule.team;
-        const Member member{schedule.team, thread % schedule.team, &barriers[slab]};
-        if (slab < schedule.slabs) run(slab, member, thread - member.index);
-#pragma omp barrier
-    } else {
-#pragma omp for schedule(dynamic, 1)
-        for (Index slab = 0; slab < schedule.slabs; ++slab) run(slab, {}, thread);
-    }
+void forward_slabs(const Forward<T>& call, Index scratch_size, SpinBarrier* barriers) {
+    T* const scratch = call.scratch + omp_get_thread_num() * scratch_size;
+    over_slabs(call.schedule, barriers, [&](Index slab, const Member& member, int leader) {
+        ForwardSlab<Cell, T>(call, slab, member, scratch, call.scratch + leader * scratch_size).run();
+    });
 }
 
-// The weights, by the same threads: each packs the blocks that it owns in a team.
+// The weights, by the same threads: where all are one team, each packs the blocks that it owns.
 template <class Cell, class T>
 void pack_forward(const Forward<T>& call) {
     const Blocks<T> hidden{call.shape.H};
@@ -248,12 +237,14 @@ void pack_forward(const Forward<T>& call) {
 
 template <class Cell, class T>
 void forward(const Forward<T>& call) {
+    const Index scratch_size = sizes<Cell, T>(call.shape, call.schedule, call.x.ids != nullptr).forward_scratch;
     SpinBarrier barriers[max_teams];
+    SpinBarrier::prepare(barriers, call.schedule);
 #pragma omp parallel num_threads(call.schedule.threads) if (call.schedule.threads > 1)
     {
         const FlushDenormals flush;
         if (!call.is_packed) pack_forward<Cell>(call);
-        forward_slabs<Cell>(call, barriers);
+        forward_slabs<Cell>(call, scratch_size, barriers);
     }
 }
 

@@ -27,6 +27,7 @@ struct Blocks {
 // Where the gate blocks of a cell stand, in a row of pre-activations and in the caller's weights.
 template <class Cell>
 struct Gates {
+    static_assert(Cell::input == Cell::recurrent, "a block outside a window would have a gradient that nobody writes");
     static constexpr int weight_blocks = Cell::input > Cell::recurrent ? Cell::input : Cell::recurrent;
     static constexpr int recurrent_first = Cell::pre - Cell::recurrent;
 
@@ -168,7 +169,7 @@ struct ForwardWeights {
 
     // The blocks first..last-1. Few rows at a time go to all panels: a row of the caller's is read from end to end.
     void pack(const Weights<T>& weights, Index first, Index last) const {
-        constexpr Index rows = 8;
+        constexpr Index rows = Vec<T>::lanes < 8 ? 8 : Vec<T>::lanes;
         const auto columns = [&](const Matrix<T>& m, Index k, Index count, Index block, int p, T* panel) {
             pack_columns(m, k, count, Gates<Cell>::weight_block(p) * hidden.n + block * W, hidden.units(block),
                          panel + k * W);

@@ -1,5 +1,5 @@
-// matmul.hpp: the only matrix product. Called by forward.hpp and backward.hpp; knows vectors (simd.hpp) and panels, not
-// cells.
+// matmul.hpp: the matrix products. Called by forward.hpp, backward.hpp and dense.hpp; knows vectors (simd.hpp) and
+// panels, not cells.
 //
 // A panel is a matrix [rows, W] of W = 2 registers of columns, rows adjacent: one column block of a wider matrix
 // [rows, columns], which is stored as [columns / W] panels. Activations, gates, states and packed weights all
@@ -39,7 +39,7 @@ struct Reduction {
 //   out(i, c, sum of row i, register c)    sum[i][c] = from(i, c) + sum over k of a[i, k] b[k, c]
 // a: element (i, k) of a panel is at a[i * RowStride + k * StepStride]
 // b: [k, W] panels, register c being in panel c / 2 at a distance of b_stride
-// ahead: what will be read soon, fetched meanwhile, half a row of W numbers for each step; anything where R <= 3
+// ahead: what will be read soon, fetched meanwhile, half a panel's row for each step; anything where R <= 3
 template <int R, int C, Index RowStride, Index StepStride, class T, class From, class Out>
 inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, const T* b, Index b_stride, From from,
                                                 Out out, const T* ahead) {
@@ -60,7 +60,7 @@ inline __attribute__((always_inline)) void tile(const Reduction& k, const T* a, 
             }
 #pragma GCC unroll 2
             for (Index step = 0; step < steps; ++step, a_step += StepStride, b += W) {
-                if constexpr (R > 3) {  // half a line for each step: a branch would cost more than the second touch
+                if constexpr (R > 3) {  // in half rows: a branch would cost more than to touch a line twice
                     __builtin_prefetch(ahead);
                     ahead += W / 2;
                 }
@@ -142,10 +142,11 @@ void product(Index rows, Index panels, int registers, const Reduction& k, const 
                                     last ? k.last : W};
             const T* const b_piece = b + p * b_stride + first * k.gates * W * W;
             const Index size = k_piece.size(W) * W;
+            const T* const next = last ? b + (p + (C + 1) / 2) * b_stride : b_piece + size;
             for (Index i = 0; i < tiles; ++i) {
                 const Index row = part(rows, tiles, i);
                 // the first two tiles fetch the two halves of the weights behind this piece: the next ones in use
-                const T* const ahead = i < 2 ? b_piece + size + i * (size / 2) : b_piece;
+                const T* const ahead = i < 2 ? next + i * (size / 2) : b_piece;
                 row_tile_of<R, C>(part(rows, tiles, i + 1) - row, k_piece, a + first * k.block_stride + row * W,
                                   b_piece, b_stride, {start.at(row, 0), start.panel_stride, start.row_stride},
                                   {result.at(row, 0), result.panel_stride}, ahead);

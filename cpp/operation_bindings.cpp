@@ -204,7 +204,8 @@ double sum_of_squares(const py::array& x_) {
         const Numbers<T> x(x_);
         const double work = 0.3 * static_cast<double>(x.size());
         std::vector<double> sums(static_cast<std::size_t>((x.size() + square_piece - 1) / square_piece));
-        run(work, [&] { operations_of<T>().squares(x.data(), x.size(), sums.data(), threads_for(work)); });
+        const int threads = threads_for(work);
+        run(work, [&] { operations_of<T>().squares(x.data(), x.size(), sums.data(), threads); });
         double sum = 0;
         for (const double of_a_piece : sums) sum += of_a_piece;
         return sum;
@@ -219,7 +220,9 @@ void change(py::array x, double number) {
         const double work = 0.5 * static_cast<double>(x.size());
         T* const data = target<T>(x, x.size());
         const auto function = clipped ? operations_of<T>().clip : operations_of<T>().scale;
-        run(work, [&] { function(data, x.size(), static_cast<T>(number), threads_for(work)); });
+        const Index size = x.size();
+        const int threads = threads_for(work);
+        run(work, [&] { function(data, size, static_cast<T>(number), threads); });
     });
 }
 
@@ -229,7 +232,7 @@ py::array gather(const Numbers<Index>& ids, const std::optional<Numbers<Index>>&
         const Numbers<T> table(table_);
         const Index N = ids.shape(0), steps = ids.shape(1), V = table.shape(0), D = table.shape(1);
         const OwnedRows rows(N, steps, lengths, 0.5 * static_cast<double>(D));
-        auto out = new_array<T>("probabilities", {N, steps, D});
+        auto out = new_array<T>("embedding", {N, steps, D});
         const Lookup<T> call{rows.view(), V, D, ids.data(), const_cast<T*>(table.data()), out.mutable_data()};
         run(rows.work(), [&] { operations_of<T>().gather(call); });
         return out;

@@ -80,7 +80,7 @@ struct Forward {
     Index h_stride;              // of a row of h
     T* final_state[max_states];  // [N, H] out: after the last valid step; or null
     TapeRows<T> tape;            // out, or null pointers
-    T* checkpoint[max_states];   // [blocks, odd(checkpoints' rows), W] out, or, for later steps than 0, in; or null
+    T* checkpoint[max_states];   // [blocks, odd(checkpoints' rows), W] out; with a tape in; or null
     Index first_step, last_step;
     T* packed;       // forward_weights numbers
     bool is_packed;  // packed already holds these weights (Stream)

@@ -2,6 +2,7 @@
 // It must not know tapes or streams.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <string>
 #include <thread>
@@ -38,13 +39,16 @@ inline int positive_threads(const py::object& value) {
     return static_cast<int>(std::min(n, most));
 }
 
+inline int threads_by_default() { return forked_child ? 1 : default_threads.load(); }
+
 inline int threads_of(const py::object& num_threads) {
     const int n = num_threads.is_none() ? default_threads.load() : positive_threads(num_threads);
     return forked_child ? 1 : n;
 }
 
-// ---- allocation and calls
+// ---- sharing and allocation
 
+// 16: what the cell's functions cost, in units of a column of weights
 inline double flops_per_row(const Cell& cell, Index D, Index H) {
     return 2.0 * cell.weight_blocks * static_cast<double>(H) * static_cast<double>(D + H + 16);
 }
@@ -53,8 +57,8 @@ inline double flops_per_row(const Cell& cell, Index D, Index H) {
 inline void share(OwnedSchedule& schedule, int threads, const Cell& cell, Index D, Index H, bool is_double,
                   int times = 1) {
     const double recurrent = flops_per_row(cell, 0, H) * times;
-    const double weight_bytes = static_cast<double>(cell.weight_blocks) * static_cast<double>(H * H);
-    schedule.share(threads, flops_per_row(cell, D, H) * times, recurrent, weight_bytes * (is_double ? 8 : 4));
+    const double weights = static_cast<double>(cell.weight_blocks) * static_cast<double>(H * H);
+    schedule.share(threads, flops_per_row(cell, D, H) * times, recurrent, weights * (is_double ? 8 : 4));
 }
 
 template <class T>

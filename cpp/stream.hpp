@@ -28,7 +28,7 @@ cell : str
 Wx : array, (D, G*H)
 Wh : array, (H, G*H)
 b : array, (G*H,), for gru (4*H,), optional
-    As for rnnfast.forward. Do not change them while the stream lives.
+    As for rnnfast.forward. The stream keeps copies.
 batch_size : int
     N, how many sequences walk side by side.
 
@@ -189,7 +189,7 @@ class Stream {
         Forward<T> call{};
         call.shape = {N_, 1, weights_.D, weights_.H};
         call.schedule = schedule_.view();
-        if (forked_child) call.schedule.threads = 1;
+        if (forked_child) call.schedule.threads = call.schedule.team = 1;
         call.x = input;
         call.weights = weights_.template view<T>();
         call.h = static_cast<T*>(h.mutable_data());

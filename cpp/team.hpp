@@ -1,7 +1,8 @@
 // team.hpp: threads that carry one slab together, each some blocks of units, and wait for each other once a step.
-// Used by forward.hpp and backward.hpp; knows nothing of cells or matrices.
+// How slabs are shared among threads. Used by forward.hpp and backward.hpp; knows nothing of cells or matrices.
 #pragma once
 
+#include <omp.h>
 #include <sched.h>
 
 #include "problem.hpp"
@@ -37,8 +38,15 @@ class SpinBarrier {
 #endif
     }
 
-    alignas(128) int arrived = 0;
-    alignas(128) int phase = 0;
+    // Not initialised, for there are many: over_slabs is given those that `prepare` has set.
+    alignas(128) int arrived;
+    alignas(128) int phase;
+
+  public:
+    static void prepare(SpinBarrier* barriers, const Schedule& schedule) {
+        for (Index slab = 0; schedule.team > 1 && slab < schedule.slabs; ++slab)
+            barriers[slab].arrived = barriers[slab].phase = 0;
+    }
 };
 
 // One thread's place in a team; alone by default.
@@ -50,5 +58,21 @@ struct Member {
         if (team > 1) barrier->wait(team);
     }
 };
+
+// run(slab, member, leader) for all slabs, by the threads of a parallel region, which meet again at the end. A team
+// needs all its threads: where the region has fewer than were asked for, each slab is carried by one.
+template <class Run>
+inline void over_slabs(const Schedule& schedule, SpinBarrier* barriers, Run run) {
+    const int thread = omp_get_thread_num(), threads = omp_get_num_threads();
+    if (schedule.team > 1 && threads == schedule.threads && threads >= schedule.team) {
+        const Index slab = thread / schedule.team;
+        const Member member{schedule.team, thread % schedule.team, &barriers[slab]};
+        if (slab < schedule.slabs) run(slab, member, thread - member.index);
+#pragma omp barrier
+    } else {
+#pragma omp for schedule(dynamic, 1)
+        for (Index slab = 0; slab < schedule.slabs; ++slab) run(slab, Member{}, thread);
+    }
+}
 
 }  // namespace rnnfast::RNNFAST_ISA

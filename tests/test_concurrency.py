@@ -231,6 +231,27 @@ def test_fork(threads: int) -> None:
 
 
 @linux
+def test_fork_of_a_team() -> None:
+    """A stream of one row and many units is carried by a team, which a forked child does not have."""
+    run_script("""
+        import signal
+        rng = np.random.default_rng(0)
+        weights = [rng.normal(size=(512, 2048)).astype(np.float32) for _ in range(2)]
+        x = rng.normal(size=(1, 512)).astype(np.float32)
+        rnnfast.set_num_threads(2)
+        stream = rnnfast.Stream("lstm", *weights)
+        first = stream.step(x)
+        stream.reset()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # a hang becomes a death
+            os._exit(0 if np.array_equal(stream.step(x), first) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert np.array_equal(stream.step(x), first)
+    """)
+
+
+@linux
 def test_fork_while_other_threads_compute() -> None:
     """What a thread of the parent holds at the moment of the fork never opens in the child."""
     run_script("""

@@ -138,9 +138,9 @@ def test_headers_of_the_kernels() -> None:
 
 
 def test_what_each_file_alone_may_use() -> None:
-    assert files_with("pybind11|Python.h") <= {"arguments.hpp", "arrays.hpp", "bindings.cpp", "operation_bindings.hpp",
-                                              "operation_bindings.cpp"}  # fmt: skip
-    parallel = {"forward.hpp", "backward.hpp", "matmul.hpp", "elementwise.hpp", "dense.hpp"}
+    python = {"arguments.hpp", "arrays.hpp", "process.hpp", "stream.hpp", "bindings.cpp"}
+    assert files_with("pybind11|Python.h|py::") <= python | {"operation_bindings.hpp", "operation_bindings.cpp"}
+    parallel = {"team.hpp", "forward.hpp", "backward.hpp", "matmul.hpp", "elementwise.hpp", "dense.hpp"}
     assert files_with(r"#\s*pragma\s+omp") <= parallel
     assert files_with(r"#\s*include\s+<omp.h>") <= parallel
     assert files_with(r"\bomp_") <= parallel | {"kernels.cpp"}

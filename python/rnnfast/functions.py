@@ -1,7 +1,7 @@
 """The two functions on plain arrays, and the settings of the process.
 
-Called by layers.py and by users with NumPy code of their own. Everything is checked and computed in ``_core``; this
-module gives it names, keywords and documentation, and must not know of layers or training.
+For users with NumPy code of their own. Everything is checked and computed in ``_core``; this module gives it names,
+keywords and documentation, and must not know of layers or training.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def backward(
     Returns
     -------
     Gradients
-        Named tuple: ``x`` (None for token ids and without ``dx``), ``Wx``, ``Wh``, ``b`` (None without a bias), and ``state``, the
-        gradients of the initial states. Those of a sequence of length 0 are the given ``dstate``.
+        Named tuple: ``x`` (None for token ids and without ``dx``), ``Wx``, ``Wh``, ``b`` (None without a bias), and
+        ``state``, the gradients of the initial states. Those of a sequence of length 0 are the given ``dstate``.
 
     Raises
     ------
