@@ -1,5 +1,6 @@
 // layout.hpp: where everything stands: units in panels, gate blocks in a row, packed rows in the caller's arrays,
-// packed weights, and how large the buffers are. Shared by forward.hpp and backward.hpp.
+// packed weights, and how large the buffers are. Shared by forward.hpp, backward.hpp and
+// dense.hpp.
 // It must not know what a cell computes (cells.hpp).
 #pragma once
 

@@ -1,6 +1,6 @@
-// memory.hpp: aligned buffers for tapes, packed weights and scratch. Called by bindings.cpp; knows nothing of arrays.
-// Fresh pages cost more than many a kernel, so a few freed buffers are kept for
-// the next call. Nothing here waits: a thread that finds the shelf in use allocates.
+// memory.hpp: aligned buffers for tapes, packed weights, scratch and large results. Called by the bindings and
+// arrays.hpp; knows nothing of arrays. Fresh pages cost more than many a kernel, so freed buffers are kept for the next
+// call. Nothing here waits: a thread that finds the shelf in use allocates.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,5 @@
 // schedule.hpp: builds a Schedule from the lengths of a batch: the order of the rows, and who computes them.
-// Called by bindings.cpp; it must not know cells, kernels or Python.
+// Called by bindings.cpp, stream.hpp and process.hpp; it must not know cells, kernels or Python.
 #pragma once
 
 #include <algorithm>

@@ -206,8 +206,11 @@ def forward(
     reverse: bool = False,
     keep_tape: bool = True,
     num_threads: int | None = None,
+    recompute: int | None = None,
 ) -> Output:
     """Run one recurrent layer over a batch; the arguments and results of :func:`rnnfast.forward`, in NumPy alone.
+
+    ``num_threads`` and ``recompute`` are checked and change nothing.
 
     Examples
     --------
@@ -217,7 +220,8 @@ def forward(
     True
     """
     kind = _find_cell(cell)
-    _check_threads(num_threads)
+    _check_positive(num_threads, "num_threads")
+    _check_positive(recompute, "recompute")
     reverse, keep_tape = _check_flag(reverse, "reverse"), _check_flag(keep_tape, "keep_tape")
     check = _Check(kind)
     x, Wx, Wh, bias = check.input(x), check.floating(Wx, "Wx"), check.floating(Wh, "Wh"), None
@@ -261,7 +265,12 @@ def forward(
 
 
 def backward(
-    tape: Any, dh: ArrayLike | None = None, dstate: Any = None, *, num_threads: int | None = None
+    tape: Any,
+    dh: ArrayLike | None = None,
+    dstate: Any = None,
+    *,
+    num_threads: int | None = None,
+    dx: bool = True,
 ) -> Gradients:
     """Back-propagate through time; the arguments and results of :func:`rnnfast.backward`, in NumPy alone.
 
@@ -274,7 +283,8 @@ def backward(
     """
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of a forward pass, got {type(tape).__name__}")
-    _check_threads(num_threads)
+    _check_positive(num_threads, "num_threads")
+    _check_flag(dx, "dx")
     cell, x, Wx, Wh, b, steps = tape.cell, tape.x, tape.Wx, tape.Wh, tape.b, tape.steps
     N, T, H = *x.shape[:2], Wh.shape[0]
     check = _Check(cell)
@@ -290,7 +300,7 @@ def backward(
 
     d = [np.zeros((N, H), Wh.dtype) if s is None else s.copy() for s in final]
     ids = x.ndim == 2
-    dx = None if ids else np.zeros_like(x)
+    d_input = None if ids or not dx else np.zeros_like(x)
     dWx, dWh, db = np.zeros_like(Wx), np.zeros_like(Wh), None if b is None else np.zeros_like(b)
     for rows, time, gate, previous in reversed(steps):
         d_rows = [s[rows] for s in d]
@@ -306,15 +316,16 @@ def backward(
             s[rows] = new
         for p in input_window(cell):
             columns = weight_columns(cell, p, H)
-            if dx is None:
+            if ids:
                 np.add.at(dWx[:, columns], x[rows, time].astype(np.int64), dgate[p])
             else:
-                dx[rows, time] += dgate[p] @ Wx[:, columns].T
                 dWx[:, columns] += x[rows, time].T @ dgate[p]
+            if d_input is not None:
+                d_input[rows, time] += dgate[p] @ Wx[:, columns].T
         if db is not None:
             for p in range(cell.pre):
                 db[bias_columns(cell, p, H)] += dgate[p].sum(axis=0)
-    return Gradients(dx, dWx, dWh, db, tuple(d))
+    return Gradients(d_input, dWx, dWh, db, tuple(d))
 
 
 # ---- arguments.hpp: the same checks and the same words
@@ -328,17 +339,17 @@ def _find_cell(name: str) -> type[Cell]:
     return _CELLS[name]
 
 
-def _check_threads(num_threads: Any) -> None:
-    if num_threads is None:
+def _check_positive(value: Any, name: str) -> None:
+    if value is None:
         return
     try:
-        n = num_threads.__index__()
+        n = value.__index__()
     except (AttributeError, TypeError):
         n = None
-    if n is None or isinstance(num_threads, bool):
-        raise TypeError(f"num_threads: expected a positive integer, got {num_threads!r}")
+    if n is None or isinstance(value, bool):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if n < 1:
-        raise ValueError(f"num_threads: expected a positive integer, got {num_threads}")
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
 
 
 def _check_flag(value: Any, name: str) -> bool:
