@@ -39,6 +39,8 @@ class Network:
     dtype : float32 or float64
     seed : int, optional
     num_threads : int, optional
+    recompute : int, optional
+        As in :func:`rnnfast.forward`: less memory for long sequences.
 
     Attributes
     ----------
@@ -70,6 +72,7 @@ class Network:
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
         num_threads: int | None = None,
+        recompute: int | None = None,
     ) -> None:
         rng = np.random.default_rng(seed)
         self.rng = rng
@@ -85,6 +88,7 @@ class Network:
             dtype=dtype,
             seed=rng,
             num_threads=num_threads,
+            recompute=recompute,
         )
         self.dense = Dense(hidden_size * self.recurrent.directions, output_size, dtype=dtype, seed=rng)
         self.layers: dict[str, Layer] = {"recurrent": self.recurrent, "dense": self.dense}
