@@ -202,6 +202,8 @@ def test_cells_of_the_core_and_of_the_reference() -> None:
 
 
 def test_public_names() -> None:
+    for name in rnnfast.__all__:
+        getattr(rnnfast, name)  # some come when they are asked for
     public = {name for name, value in vars(rnnfast).items() if not isinstance(value, types.ModuleType)}
     public = {name for name in public if not name.startswith("_")} | {"datasets", "reference"}
     assert set(rnnfast.__all__) == public
@@ -273,3 +275,16 @@ def test_weak_symbols_are_found(tmp_path: Path) -> None:
     assert any("swap" in symbol for symbol in symbols)
     assert any("shared" in symbol for symbol in symbols)
     assert not any(in_namespace(symbol, "avx") or in_namespace(symbol, "avx512") for symbol in symbols)
+
+
+def test_what_is_public_is_there_and_comes_late() -> None:
+    """The table of __init__.py agrees with __all__, and the functions load without the rest."""
+    for name in rnnfast.__all__:
+        assert getattr(rnnfast, name) is not None
+    assert set(rnnfast.__all__) <= set(dir(rnnfast))
+    with pytest.raises(AttributeError, match="nothing"):
+        rnnfast.nothing  # noqa: B018
+    script = "import sys, rnnfast; print([m for m in sys.modules if m.startswith('rnnfast.')])"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    for late in ("estimators", "training", "datasets", "files", "benchmark"):
+        assert f"'rnnfast.{late}'" not in loaded

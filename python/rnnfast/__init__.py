@@ -4,12 +4,13 @@ Three layers, each usable without the one above it: ``forward`` and ``backward``
 optimisers and ``fit``; estimators. ``rnnfast.reference`` has the two functions in NumPy alone.
 """
 
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
+
 __version__ = "0.1.0"
 
 from . import _threads  # isort: skip  first of all: it loads the extension
-from . import datasets, reference
-from .estimators import SequenceClassifier
-from .files import ModelFileError
 from .functions import (
     Gradients,
     MemoryEstimate,
@@ -24,14 +25,48 @@ from .functions import (
     set_num_threads,
     show_config,
 )
-from .layers import GRU, LSTM, RNN, Dense, Embedding
-from .losses import softmax, softmax_cross_entropy, squared_error
-from .network import Network
-from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
-from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
-from .training import Callback, History, Sequences, evaluate, fit
 
 del _threads
+
+if _TYPE_CHECKING:
+    from . import datasets, reference
+    from .estimators import SequenceClassifier
+    from .files import ModelFileError
+    from .layers import GRU, LSTM, RNN, Dense, Embedding
+    from .losses import softmax, softmax_cross_entropy, squared_error
+    from .network import Network
+    from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
+    from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
+    from .training import Callback, History, Sequences, evaluate, fit
+
+# What the functions do not need is imported when it is first asked for: `import rnnfast` stays quick.
+_LATER = {
+    "datasets": ["datasets"],
+    "reference": ["reference"],
+    "estimators": ["SequenceClassifier"],
+    "files": ["ModelFileError"],
+    "layers": ["GRU", "LSTM", "RNN", "Dense", "Embedding"],
+    "losses": ["softmax", "softmax_cross_entropy", "squared_error"],
+    "network": ["Network"],
+    "optimizers": ["SGD", "AdaGrad", "Adam", "clip_by_global_norm", "clip_by_value"],
+    "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize"],
+    "training": ["Callback", "History", "Sequences", "evaluate", "fit"],
+}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _importlib.import_module(f".{_MODULE_OF[name]}", __name__)
+    value = module if name == _MODULE_OF[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "GRU",

@@ -44,7 +44,7 @@ def backward(
     dstate: tuple[ArrayLike | None, ...] | None,
     num_threads: int | None,
     dx: bool,
-    out: tuple[NDArray[Any], ...] | None,
+    out: tuple[NDArray[Any] | None, ...] | None,
 ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any], NDArray[Any] | None, tuple[NDArray[Any], ...]]: ...
 def buffer_bytes(
     cell: str,

@@ -181,7 +181,14 @@ def backward(
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes of one layer's training step, beside the arrays that the caller passes in; see :func:`memory_estimate`."""
+    """Bytes of one layer's training step, beside the arrays that the caller passes in; see :func:`memory_estimate`.
+
+    Examples
+    --------
+    >>> import rnnfast
+    >>> rnnfast.memory_estimate("rnn_tanh", 2, 3, 4, 5).outputs  # h (2, 3, 5) and the final state (2, 5) in float32
+    160
+    """
 
     outputs: int
     tape: int
@@ -233,7 +240,7 @@ def memory_estimate(
     >>> whole = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128)
     >>> less = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128, recompute=64)
     >>> whole.tape // less.tape, whole.peak // less.peak
-    (192, 4)
+    (191, 4)
     """
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
