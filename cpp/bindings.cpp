@@ -79,12 +79,35 @@ py::tuple states_tuple(const std::vector<py::array_t<T>>& states) {
     return result;
 }
 
-// out: None, or the array to write h into
+// Weights that are packed once, for many passes without a tape.
+struct PackedWeights {
+    const Cell& cell;
+    FloatingArrays floating;
+    WeightArrays arrays;
+    Buffer packed[2];  // for floating x, for token ids, which leave Wx out; each packed by the first pass of its kind
+    bool ready[2] = {false, false};
+
+    PackedWeights(const py::object& cell, const py::object& Wx, const py::object& Wh, const py::object& b)
+        : cell(find_cell(cell)), arrays(this->cell, Wx, Wh, b, -1, floating) {
+        arrays.copy();  // later changes of the caller's do not reach it
+    }
+
+    WeightArrays for_input(const InputArray& x, FloatingArrays& floating_of_call) const {
+        floating_of_call.add(arrays.Wx, "weights");
+        if (!x.is_ids() && x.D() != arrays.D)
+            throw py::value_error("x: expected (N, T, D) with D = " + std::to_string(arrays.D) +
+                                  ", as the weights, got D = " + std::to_string(x.D()));
+        return arrays;
+    }
+};
+
+// cell_name: a name, or PackedWeights instead of it, Wx, Wh and b   out: None, or the array to write h into
 py::tuple forward(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
                   const py::object& b, const py::object& state, const py::object& lengths_, const py::object& reverse,
                   const py::object& keep_tape, const py::object& num_threads, const py::object& recompute,
                   const py::object& out) {
-    const Cell& cell = find_cell(cell_name);
+    PackedWeights* const handle = py::isinstance<PackedWeights>(cell_name) ? cell_name.cast<PackedWeights*>() : nullptr;
+    const Cell& cell = handle ? handle->cell : find_cell(cell_name);
     const int threads = threads_of(num_threads);
     const Index every = recompute.is_none() ? 0 : checked_integer(recompute, "recompute", "a positive integer");
     if (!recompute.is_none() && every < 1)
@@ -92,7 +115,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
     const bool backwards = checked_flag(reverse, "reverse"), with_tape = checked_flag(keep_tape, "keep_tape");
     FloatingArrays floating;
     InputArray x(x_, floating);
-    WeightArrays weights(cell, Wx, Wh, b, x.D(), floating);
+    WeightArrays weights = handle ? handle->for_input(x, floating) : WeightArrays(cell, Wx, Wh, b, x.D(), floating);
     const Shape shape{x.N(), x.T(), weights.D, weights.H};
     const std::vector<py::object> states = check_states(state, "state", cell, shape.N, shape.H, floating);
     const bool is_double = floating.is_double();
@@ -116,7 +139,10 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
                                          : rows_to_write<T>(out, "h", {shape.N, shape.T, shape.H}, h_stride);
         std::vector<py::array_t<T>> final_states;
         for (int k = 0; k < cell.states; ++k) final_states.push_back(new_array<T>("state", {shape.N, shape.H}));
-        Buffer packed = numbers<T>(static_cast<double>(sizes.forward_weights));
+        const bool ids = x.is_ids(), is_packed = handle && handle->ready[ids];
+        Buffer own;
+        Buffer& packed = handle ? handle->packed[ids] : own;
+        if (!is_packed) packed = numbers<T>(static_cast<double>(sizes.forward_weights));
         Buffer scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * schedule.view().threads);
         std::unique_ptr<Tape> tape;
         if (with_tape) {
@@ -142,11 +168,14 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         for (int k = 0; k < cell.states && tape; ++k) call.checkpoint[k] = tape->checkpoint[k].template as<T>();
         call.last_step = steps;
         call.packed = packed.as<T>();
+        call.is_packed = is_packed;
         call.scratch = scratch.as<T>();
         {
-            const py::gil_scoped_release release;
+            std::optional<py::gil_scoped_release> release;
+            if (!handle || is_packed) release.emplace();  // nobody else uses a handle while it is packed
             kernel.forward(call);
         }
+        if (handle) handle->ready[ids] = true;
         return py::make_tuple(h, states_tuple(final_states), tape ? py::cast(std::move(tape)) : py::none());
     });
 }
@@ -322,6 +351,8 @@ PYBIND11_MODULE(_core, m) {
             return text.str();
         });
     m.def("buffer_bytes", &buffer_bytes);
+    py::class_<PackedWeights>(m, "PackedWeights")
+        .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&>());
     m.def("forward", &forward);
     m.def("backward", &backward);
     py::class_<Stream>(m, "Stream", stream_doc)

@@ -24,11 +24,14 @@ class Stream:
     def step(self, x_t: ArrayLike, out: NDArray[Any] | None = None) -> NDArray[Any]: ...
     def reset(self) -> None: ...
 
+class PackedWeights:
+    def __init__(self, cell: str, Wx: ArrayLike, Wh: ArrayLike, b: ArrayLike | None) -> None: ...
+
 def forward(
-    cell: str,
+    cell: str | PackedWeights,
     x: ArrayLike,
-    Wx: ArrayLike,
-    Wh: ArrayLike,
+    Wx: ArrayLike | None,
+    Wh: ArrayLike | None,
     b: ArrayLike | None,
     state: tuple[ArrayLike | None, ...] | None,
     lengths: ArrayLike | None,

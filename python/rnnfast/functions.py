@@ -20,6 +20,7 @@ __all__ = [
     "Gradients",
     "MemoryEstimate",
     "Output",
+    "PackedWeights",
     "Stream",
     "Tape",
     "backward",
@@ -178,6 +179,52 @@ def backward(
     if not isinstance(tape, Tape):
         raise TypeError(f"tape: expected the tape of a forward pass, got {type(tape).__name__}")
     return Gradients(*_core.backward(tape, dh, dstate, num_threads, dx, None))
+
+
+class PackedWeights:
+    """Weights packed once, for inference that uses them again and again.
+
+    :func:`forward` packs its weights in each call, which counts where sequences are few and short; this keeps them.
+    The numbers are those of ``forward(cell, x, Wx, Wh, b, ..., keep_tape=False)``, to the bit.
+
+    Parameters
+    ----------
+    cell : str
+    Wx : array, (D, G*H)
+    Wh : array, (H, G*H)
+    b : array, (G*H,), for gru (4*H,), optional
+        As for :func:`forward`. Copies are kept.
+
+    Notes
+    -----
+    Several threads may use one object. The first pass with floating ``x``, and the first with token ids, packs, and
+    holds the interpreter meanwhile.
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> x, Wx, Wh = np.ones((1, 2, 1)), np.ones((1, 1)), np.ones((1, 1))
+    >>> weights = rnnfast.PackedWeights("rnn_relu", Wx, Wh)
+    >>> weights.forward(x).h[0, :, 0]  # h1 = 1, h2 = 1 + 1
+    array([1., 2.])
+    """
+
+    def __init__(self, cell: str, Wx: ArrayLike, Wh: ArrayLike, b: ArrayLike | None = None) -> None:
+        self._weights = _core.PackedWeights(cell, Wx, Wh, b)
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: tuple[ArrayLike | None, ...] | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        reverse: bool = False,
+        num_threads: int | None = None,
+    ) -> Output:
+        """Run the layer over a batch, as :func:`rnnfast.forward` does; ``tape`` is None."""
+        return Output(
+            *_core.forward(self._weights, x, None, None, None, state, lengths, reverse, False, num_threads, None, None)
+        )
 
 
 class MemoryEstimate(NamedTuple):

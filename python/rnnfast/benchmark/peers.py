@@ -237,6 +237,24 @@ class RnnfastRecompute(Rnnfast):
         return None if plain and row.T >= 500 else "only training of one layer over 500 steps or more"
 
 
+class RnnfastPacked(Rnnfast):
+    """rnnfast.PackedWeights: inference with weights that are packed once, as sessions of others may do."""
+
+    name = "rnnfast-packed"
+
+    def gap(self, row: Row, mode: str) -> str | None:
+        plain = row.kind == "layer" and row.layers == row.directions == 1 and mode == "inference"
+        return None if plain else "only inference of one layer"
+
+    def prepare(self, problem: Problem, mode: str) -> Prepared:
+        weights = rnnfast.PackedWeights(CELLS[problem.row.cell], *problem.weights[0][0])
+
+        def call() -> Array:
+            return weights.forward(problem.x, lengths=problem.lengths, num_threads=self.threads).h
+
+        return Prepared(call, lambda: {"h": call()})
+
+
 def model_network(problem: Problem, dtype: Any, threads: int) -> Any:
     """The network of a model row, with the problem's recurrent weights; the rest from a fixed seed."""
     row = problem.row
@@ -775,5 +793,16 @@ class Thinc(Contender):
 
 CONTENDERS: dict[str, type[Contender]] = {
     each.name: each
-    for each in (Rnnfast, RnnfastRecompute, Reference, Torch, TorchPadded, Onednn, OnnxRuntime, Jax, Thinc)
+    for each in (
+        Rnnfast,
+        RnnfastRecompute,
+        RnnfastPacked,
+        Reference,
+        Torch,
+        TorchPadded,
+        Onednn,
+        OnnxRuntime,
+        Jax,
+        Thinc,
+    )
 }

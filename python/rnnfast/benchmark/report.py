@@ -16,7 +16,7 @@ from .grid import Row, parse
 
 __all__ = ["Line", "Target", "geometric_mean", "lines", "page", "plot", "table", "targets"]
 
-OWN = ("rnnfast", "rnnfast-recompute", "numpy")  # no peers
+OWN = ("rnnfast", "rnnfast-recompute", "rnnfast-packed", "numpy")  # no peers
 TORCH = ("torch", "torch-padded")
 OVERHEAD = 0.25  # of the attainable: below it, neither arithmetic nor bandwidth explains the time
 
