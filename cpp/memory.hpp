@@ -4,6 +4,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <utility>
@@ -33,13 +34,11 @@ class Buffer {
         const std::size_t wanted = (static_cast<std::size_t>(bytes) + 4095) / 4096 * 4096;
         if (wanted == 0) return;
         if (take(wanted)) return;
-        const std::size_t alignment = wanted >= huge ? huge_page : 64;
-        capacity_ = (wanted + alignment - 1) / alignment * alignment;
-        data_ = std::aligned_alloc(alignment, capacity_);
+        const std::size_t alignment = wanted >= large ? huge_page : 64;
+        const std::size_t capacity = (wanted + alignment - 1) / alignment * alignment;
+        data_ = capacity >= huge_page ? map(capacity) : std::aligned_alloc(alignment, capacity);
         if (!data_) throw std::bad_alloc();
-#if defined(__linux__)
-        if (wanted >= huge) madvise(data_, capacity_, MADV_HUGEPAGE);
-#endif
+        capacity_ = capacity;
     }
     Buffer(Buffer&& other) noexcept { swap(other); }
     Buffer& operator=(Buffer&& other) noexcept {
@@ -47,7 +46,7 @@ class Buffer {
         return *this;
     }
     ~Buffer() {
-        if (data_ && !keep()) std::free(data_);
+        if (data_ && !keep()) release(data_, capacity_);
     }
 
     template <class T>
@@ -57,7 +56,32 @@ class Buffer {
     std::size_t capacity() const { return capacity_; }
 
   private:
-    static constexpr std::size_t huge_page = std::size_t(1) << 21, huge = 2 * huge_page;
+    static constexpr std::size_t huge_page = std::size_t(1) << 21, large = huge_page / 2;
+
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+    // Pages of its own, huge ones where there are any: those of the heap may have been broken into small ones by
+    // others.
+    static void* map(std::size_t capacity) {
+        void* const area =
+            mmap(nullptr, capacity + huge_page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (area == MAP_FAILED) return nullptr;
+        const auto start = reinterpret_cast<std::uintptr_t>(area), aligned = (start + huge_page - 1) & ~(huge_page - 1);
+        char* const data = reinterpret_cast<char*>(aligned);
+        if (aligned > start) munmap(area, aligned - start);
+        if (aligned < start + huge_page) munmap(data + capacity, start + huge_page - aligned);
+        madvise(data, capacity, MADV_HUGEPAGE);
+        return data;
+    }
+    static void release(void* data, std::size_t capacity) {
+        if (capacity >= huge_page)
+            munmap(data, capacity);
+        else
+            std::free(data);
+    }
+#else
+    static void* map(std::size_t capacity) { return std::aligned_alloc(huge_page, capacity); }
+    static void release(void* data, std::size_t) { std::free(data); }
+#endif
 
     void swap(Buffer& other) {
         std::swap(data_, other.data_);
@@ -92,7 +116,7 @@ class Buffer {
                     (free_place < 0 || !shelf.data[free_place] || shelf.capacity[i] < shelf.capacity[free_place]))
                     free_place = i;
             if (shelf.data[free_place]) {
-                std::free(shelf.data[free_place]);
+                release(shelf.data[free_place], shelf.capacity[free_place]);
                 shelf.data[free_place] = nullptr;
                 shelf.bytes -= shelf.capacity[free_place];
             }
