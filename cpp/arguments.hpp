@@ -1,6 +1,6 @@
-// arguments.hpp: what Python passes, checked: arrays, weights, inputs, states, lengths. Used by bindings.cpp, stream.hpp
-// and process.hpp.
-// Every message names the argument, what was expected and what came. It must not know of kernels or tapes.
+// arguments.hpp: what Python passes, checked: arrays, weights, inputs, states, lengths. Used by bindings.cpp,
+// stream.hpp and process.hpp. Every message names the argument, what was expected and what came. It must not know of
+// kernels or tapes.
 #pragma once
 
 #include <pybind11/numpy.h>
