@@ -91,9 +91,10 @@ class Buffer {
     // The smallest kept buffer that is large enough and not wastefully large.
     bool take(std::size_t wanted) {
         if (shelf.busy.test_and_set(std::memory_order_acquire)) return false;
+        const std::size_t most = 2 * wanted + (wanted >= large ? huge_page : 4 * 4096);
         int best = -1;
         for (int i = 0; i < Shelf::places; ++i)
-            if (shelf.data[i] && shelf.capacity[i] >= wanted && shelf.capacity[i] / 2 <= wanted + huge_page &&
+            if (shelf.data[i] && shelf.capacity[i] >= wanted && shelf.capacity[i] <= most &&
                 (best < 0 || shelf.capacity[i] < shelf.capacity[best]))
                 best = i;
         if (best >= 0) {

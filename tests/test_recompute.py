@@ -77,6 +77,18 @@ def test_the_estimate_is_what_is_taken(make_problem: Any, cell: str, recompute: 
     assert estimate.peak <= sum(estimate[:4])
 
 
+def test_numpys_integers_do_not_overflow_in_an_estimate() -> None:
+    sizes = 64, 4096, 2048, 2048
+    assert rnnfast.memory_estimate("lstm", *map(np.int32, sizes)) == rnnfast.memory_estimate("lstm", *sizes)
+
+
+def test_a_tape_does_not_keep_large_buffers_of_others(make_problem: Any) -> None:
+    for T in range(100, 900, 20):
+        make_problem("lstm", 8, T, 8, 32, np.float32).forward()
+    tape = make_problem("lstm", 8, 3, 8, 32, np.float32).forward().tape
+    assert tape.nbytes < 2 * rnnfast.memory_estimate("lstm", 8, 3, 8, 32).tape + 3 * 5 * 4096
+
+
 def test_the_estimate_of_a_long_sequence() -> None:
     whole = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128)
     less = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128, recompute=64)
@@ -86,7 +98,17 @@ def test_the_estimate_of_a_long_sequence() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"cell": "lstn"}, {"N": -1}, {"T": 1.5}, {"H": True}, {"recompute": 0}, {"num_threads": 0}]
+    "change",
+    [
+        {"cell": "lstn"},
+        {"N": -1},
+        {"T": 1.5},
+        {"H": True},
+        {"recompute": 0},
+        {"recompute": True},
+        {"T": 2**31},
+        {"num_threads": 0},
+    ],
 )
 def test_wrong_sizes_of_an_estimate(change: dict[str, Any]) -> None:
     right: dict[str, Any] = {"cell": "lstm", "N": 2, "T": 3, "D": 4, "H": 5}

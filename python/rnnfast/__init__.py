@@ -53,7 +53,7 @@ _LATER = {
     "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize"],
     "training": ["Callback", "History", "Sequences", "evaluate", "fit"],
 }
-_MODULE_OF = {name: module for module, names in _LATER.items() for name in names}
+_MODULE_OF = {name: module for module, names in _LATER.items() for name in [module, *names]}
 
 
 def __getattr__(name: str) -> _Any:

@@ -292,15 +292,17 @@ def memory_estimate(
     kind = np.dtype(dtype)
     if kind not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise TypeError(f"dtype: expected float32 or float64, got {kind}")
-    for name, size in (("N", N), ("T", T), ("D", D), ("H", H)):
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
-            raise ValueError(f"{name}: expected a count, got {size!r}")
-    if recompute is not None and (not isinstance(recompute, int | np.integer) or recompute < 1):
+    for name, size in (("N", N), ("T", T), ("D", D), ("H", H), ("recompute", recompute or 1)):
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or not 0 <= size < 2**31:
+            raise ValueError(f"{name}: expected a count below 2**31, got {size!r}")
+    N, T, D, H = int(N), int(T), int(D), int(H)  # of NumPy's, products would overflow
+    if recompute is not None and recompute < 1:
         raise ValueError(f"recompute: expected a positive integer, got {recompute!r}")
     G, bias_blocks, states = _core.cell_blocks(cell)
     item = kind.itemsize
     tape, forth, back = (
-        int(size) for size in _core.buffer_bytes(cell, N, T, D, H, item == 8, ids, recompute or 0, num_threads)
+        int(size)
+        for size in _core.buffer_bytes(cell, N, T, D, H, item == 8, bool(ids), int(recompute or 0), num_threads)
     )
     outputs = item * (N * T * H + states * N * H)
     gradients = item * ((0 if ids else N * T * D) + (D + H) * G * H + bias_blocks * H + states * N * H)

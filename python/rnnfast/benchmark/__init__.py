@@ -188,7 +188,12 @@ def _start(json_file: str | Path | None, names: list[str], settings: dict[str, A
     }
     if json_file is None or not Path(json_file).exists():
         return fresh
-    old: dict[str, Any] = json.loads(Path(json_file).read_text(encoding="utf-8"))
+    try:
+        old: Any = json.loads(Path(json_file).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{json_file}: is no JSON ({error}); name another file") from error
+    if not isinstance(old, dict):
+        raise ValueError(f"{json_file}: holds no results; name another file")
     same = all(old.get(key) == fresh[key] for key in ("format", "machine"))
     common = set(old.get("versions", ())) & set(fresh["versions"])  # type: ignore[call-overload]
     if not same or any(old["versions"][name] != versions(names)[name] for name in common):
