@@ -9,8 +9,10 @@ import os
 
 import pytest
 from rnnfast.benchmark import versions
+from rnnfast.benchmark.contender import compare, make_problem
 from rnnfast.benchmark.grid import select
-from rnnfast.benchmark.peers import CONTENDERS, compare, make_problem, reference_answers
+from rnnfast.benchmark.own import reference_answers
+from rnnfast.benchmark.peers import CONTENDERS
 
 PATTERNS = os.environ.get("RNNFAST_GRID", "")
 FEW = [  # one of each kind that the code tells apart

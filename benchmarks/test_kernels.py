@@ -6,9 +6,10 @@ Run by the plain `pytest`, where each benchmark is a test; `pytest benchmarks --
 import numpy as np
 import pytest
 import rnnfast
+from rnnfast.benchmark.contender import make_problem
 from rnnfast.benchmark.grid import parse
 from rnnfast.benchmark.measure import Timing, interleave
-from rnnfast.benchmark.peers import CONTENDERS, make_problem
+from rnnfast.benchmark.peers import CONTENDERS
 
 N, T, D, H = 16, 20, 64, 64
 

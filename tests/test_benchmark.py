@@ -24,7 +24,7 @@ import pytest
 import rnnfast
 from rnnfast import benchmark
 from rnnfast.__main__ import main
-from rnnfast.benchmark import grid, measure, peers, report
+from rnnfast.benchmark import grid, measure, own, peers, report
 from rnnfast.benchmark.grid import Machine, Row, parse
 
 
@@ -168,12 +168,12 @@ def test_ragged_steps_count_what_is_active() -> None:
 
 def answers(row: Row, mode: str, change: Any = None) -> tuple[float, str | None]:
     """rnnfast's answers to a problem that `change` has spoilt, against the reference's to the true one."""
-    problem = peers.make_problem(row)
+    problem = make_problem(row)
     spoilt = copy.deepcopy(problem)
     if change is not None:
         change(spoilt)
-    found = peers.Rnnfast(1).prepare(spoilt, mode).answers()
-    return peers.compare(found, peers.reference_answers(problem, mode), row.item)
+    found = own.Rnnfast(1).prepare(spoilt, mode).answers()
+    return compare(found, own.reference_answers(problem, mode), row.item)
 
 
 ROWS = [
@@ -198,17 +198,17 @@ def test_rnnfast_and_the_reference_agree(text: str) -> None:
 
 
 def test_all_gradients_are_asked_for() -> None:
-    problem = peers.make_problem(parse("gru 3/2/4/5 layers=2 bidirectional"))
+    problem = make_problem(parse("gru 3/2/4/5 layers=2 bidirectional"))
     weights = {f"{w} l{layer}{d}" for w in ("Wx", "Wh", "b") for layer in (0, 1) for d in ("", "_reverse")}
-    assert set(peers.reference_answers(problem, "training")) == {"h", "x"} | weights
-    without = peers.reference_answers(peers.make_problem(parse("gru 3/2/4/5 ids")), "training")
+    assert set(own.reference_answers(problem, "training")) == {"h", "x"} | weights
+    without = own.reference_answers(make_problem(parse("gru 3/2/4/5 ids")), "training")
     assert set(without) == {"h", "Wx l0", "Wh l0", "b l0"}
 
 
 @pytest.mark.parametrize("mode", ["training", "inference"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_wrong_order_of_gates_is_refused(cell: str, mode: str) -> None:
-    def swap(problem: peers.Problem) -> None:
+    def swap(problem: Problem) -> None:
         for array in problem.weights[0][0]:
             array[..., :9], array[..., 9:18] = array[..., 9:18].copy(), array[..., :9].copy()
 
@@ -218,26 +218,26 @@ def test_a_wrong_order_of_gates_is_refused(cell: str, mode: str) -> None:
 
 
 def test_small_mistakes_are_refused() -> None:
-    def late(problem: peers.Problem) -> None:
+    def late(problem: Problem) -> None:
         problem.dh[:, -1] *= 1.001  # in a gradient alone
 
     assert answers(parse("lstm 6/5/4/9"), "training", late)[1] is not None
     expected = {"h": np.ones((2, 3))}
-    assert peers.compare({"h": np.full((2, 3), np.nan)}, expected, 4)[1] is not None
-    assert "no answer for h" in str(peers.compare({}, expected, 4)[1])
-    assert "shape" in str(peers.compare({"h": np.ones((3, 2))}, expected, 4)[1])
-    assert peers.compare({"h": expected["h"] + 1e-6}, expected, 4)[1] is None
-    assert peers.compare({"h": expected["h"] + 1e-6}, expected, 8)[1] is not None
+    assert compare({"h": np.full((2, 3), np.nan)}, expected, 4)[1] is not None
+    assert "no answer for h" in str(compare({}, expected, 4)[1])
+    assert "shape" in str(compare({"h": np.ones((3, 2))}, expected, 4)[1])
+    assert compare({"h": expected["h"] + 1e-6}, expected, 4)[1] is None
+    assert compare({"h": expected["h"] + 1e-6}, expected, 8)[1] is not None
 
 
 def test_a_model_step_agrees_in_both_precisions() -> None:
     row = parse("lstm 5/4/13/8 ids embedding=6 model")
-    problem = peers.make_problem(row)
-    found = peers.Rnnfast(1).prepare(problem, "training").answers()
+    problem = make_problem(row)
+    found = own.Rnnfast(1).prepare(problem, "training").answers()
     assert {"loss", "embedding.E", "dense.W", "recurrent.Wx_l0"} <= set(found)
-    error, refused = peers.compare(found, peers.reference_answers(problem, "training"), 4)
+    error, refused = compare(found, own.reference_answers(problem, "training"), 4)
     assert refused is None
-    before = peers.model_network(problem, np.float32, 1).named_parameters()
+    before = own.model_network(problem, np.float32, 1).named_parameters()
     assert all(np.abs(found[name] - p).max() > 100 * error * np.abs(p).max() for name, p in before.items())
 
 
@@ -255,10 +255,10 @@ def test_peers_that_are_installed_agree(name: str) -> None:
                 continue
             if name == "thinc" and mode == "training":
                 continue  # test_thinc_trains_wrongly
-            problem = peers.make_problem(row)
+            problem = make_problem(row)
             prepared = contender.prepare(problem, mode)
             prepared.call()
-            assert peers.compare(prepared.answers(), peers.reference_answers(problem, mode), row.item)[1] is None, text
+            assert compare(prepared.answers(), own.reference_answers(problem, mode), row.item)[1] is None, text
             assert contender.implementation(problem, mode, prepared)
             tried += 1
     assert tried
@@ -267,9 +267,9 @@ def test_peers_that_are_installed_agree(name: str) -> None:
 def test_thinc_trains_wrongly() -> None:
     """Its backward pass adds gradients to the weights and leaves out the first step: when this fails, time it."""
     pytest.importorskip("thinc")
-    problem = peers.make_problem(parse("lstm 6/5/4/9"))
+    problem = make_problem(parse("lstm 6/5/4/9"))
     found = peers.CONTENDERS["thinc"](1).prepare(problem, "training").answers()
-    assert peers.compare(found, peers.reference_answers(problem, "training"), 4)[1] is not None
+    assert compare(found, own.reference_answers(problem, "training"), 4)[1] is not None
     assert np.abs(found["x"][:, 0]).max() == 0
 
 
@@ -361,7 +361,7 @@ def test_run_measures_and_goes_on_from_its_file(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_missing_peer_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Absent(peers.Contender):
+    class Absent(Contender):
         name: ClassVar[str] = "absent"
         package: ClassVar[str] = "no_such_package"
 
@@ -377,20 +377,20 @@ def test_a_missing_peer_is_a_gap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_wrong_peer_is_refused_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Swapped(peers.Rnnfast):
+    class Swapped(own.Rnnfast):
         name: ClassVar[str] = "swapped"
 
-        def prepare(self, problem: peers.Problem, mode: str) -> peers.Prepared:
+        def prepare(self, problem: Problem, mode: str) -> Prepared:
             ((w,),) = problem.weights
             H = problem.row.H
             order = np.r_[H : 2 * H, :H, 2 * H : 4 * H]
-            weights = [[peers.Weights(w.Wx[:, order].copy(), w.Wh[:, order].copy(), w.b[order].copy())]]
-            return super().prepare(peers.Problem(problem.row, problem.x, weights, problem.lengths, problem.dh), mode)
+            weights = [[Weights(w.Wx[:, order].copy(), w.Wh[:, order].copy(), w.b[order].copy())]]
+            return super().prepare(Problem(problem.row, problem.x, weights, problem.lengths, problem.dh), mode)
 
-    class Broken(peers.Rnnfast):
+    class Broken(own.Rnnfast):
         name: ClassVar[str] = "broken"
 
-        def prepare(self, problem: peers.Problem, mode: str) -> peers.Prepared:
+        def prepare(self, problem: Problem, mode: str) -> Prepared:
             raise RuntimeError("no such operator\nand more")
 
     monkeypatch.setitem(peers.CONTENDERS, "swapped", Swapped)
