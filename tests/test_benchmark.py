@@ -25,6 +25,7 @@ import rnnfast
 from rnnfast import benchmark
 from rnnfast.__main__ import main
 from rnnfast.benchmark import grid, measure, own, peers, report
+from rnnfast.benchmark.contender import Contender, Prepared, Problem, Weights, compare, make_problem
 from rnnfast.benchmark.grid import Machine, Row, parse
 
 
