@@ -1,0 +1,398 @@
+"""From the logits of the next token to token sequences: sampling, greedy search, beam search.
+
+All of it takes a function that makes one step, ``step(state, tokens) -> (logits, state)``, for a batch side by side.
+estimators/generator.py and estimators/transducer.py call it, and so may any NumPy code. It must not know of networks,
+vocabularies or texts: a token is a number in [0, K).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .losses import softmax
+
+__all__ = ["beam_search", "filter_logits", "log_softmax", "sample", "sample_sequences"]
+
+Array = NDArray[Any]
+Ids = NDArray[np.int64]
+State = tuple[Array, ...]
+Step = Callable[[Any, Ids], tuple[Array, Any]]
+
+
+def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """Return z_k - log Σ_j exp(z_j) along the last axis in float64, for logits of any size; -inf stays -inf.
+
+    >>> log_softmax([1000.0, 1000.0]).round(6).tolist()
+    [-0.693147, -0.693147]
+    """
+    z = np.asarray(logits, np.float64)
+    z = z - z.max(axis=-1, keepdims=True)
+    shifted: NDArray[np.float64] = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def filter_logits(
+    logits: ArrayLike,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    forbidden: Iterable[int] = (),
+) -> NDArray[np.float64]:
+    """Return logits z' whose softmax is what :func:`sample` draws from; tokens that are left out have -inf.
+
+    In this order: the `forbidden` tokens go; z' = (z - max z) / temperature; the `top_k` likeliest stay; of these the
+    nucleus stays, the fewest likeliest tokens whose probabilities sum to at least `top_p`. Of equal logits the lower
+    token comes first.
+
+    Parameters
+    ----------
+    logits : (n, K) real numbers, -inf for tokens that cannot be
+    temperature : float, 0 or more
+        Under 1 the likely get likelier, over 1 the distribution gets flatter; 0 leaves the likeliest token alone.
+    top_k : int, optional
+        Fan, Lewis & Dauphin, Hierarchical neural story generation, ACL 2018.
+    top_p : float in (0, 1], optional
+        Holtzman et al., The curious case of neural text degeneration, ICLR 2020.
+    forbidden : tokens in [0, K)
+
+    Raises
+    ------
+    TypeError, ValueError
+        Another shape or kind of numbers; NaN or +inf; a row without a possible token; an argument out of range.
+
+    Examples
+    --------
+    >>> filter_logits([[1.0, 3.0, 2.0, 0.0]], top_k=2).tolist()
+    [[-inf, 0.0, -1.0, -inf]]
+    """
+    z = _check_logits("logits", logits)
+    K = z.shape[1]
+    if not _is_number(temperature) or not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature: expected a number of 0 or more, got {temperature!r}")
+    if top_p is not None and (not _is_number(top_p) or not 0 < top_p <= 1):
+        raise ValueError(f"top_p: expected None or a number in (0, 1], got {top_p!r}")
+    if top_k is not None:
+        _check_positive("top_k", top_k)
+    z[:, _check_forbidden(forbidden, K)] = -np.inf
+    peak = z.max(axis=1, keepdims=True)
+    if not np.isfinite(peak).all():
+        row = int(np.flatnonzero(~np.isfinite(peak[:, 0]))[0])
+        raise ValueError(f"logits[{row}]: expected a token that is possible and not forbidden, got none")
+    z -= peak
+    kept = None
+    if temperature == 0:
+        kept = _largest(z, 1)
+    else:
+        with np.errstate(over="ignore"):  # a tiny temperature: -inf is right
+            z /= temperature
+        if top_k is not None and top_k < K:
+            kept = _largest(z, top_k)
+    if kept is not None:
+        z = _only(z, kept)
+    if top_p is not None and top_p < 1:
+        order = np.argsort(-z, axis=1, kind="stable")
+        p = np.take_along_axis(softmax(z), order, axis=1)
+        outside = p.cumsum(axis=1) - p >= top_p  # what comes before it suffices
+        rows, places = np.nonzero(outside)
+        z[rows, order[rows, places]] = -np.inf
+    return z
+
+
+def sample(
+    logits: ArrayLike,
+    rng: np.random.Generator | None,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    forbidden: Iterable[int] = (),
+) -> Ids:
+    """Draw a token for each row of logits: p = softmax(:func:`filter_logits`).
+
+    Parameters
+    ----------
+    logits : (n, K) real numbers
+    rng : numpy.random.Generator
+        Gives one number for each row, whatever the arguments; None will do where `temperature` is 0.
+    temperature, top_k, top_p, forbidden :
+        As for :func:`filter_logits`.
+
+    Returns
+    -------
+    tokens : (n,) int64
+
+    Examples
+    --------
+    >>> sample([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]], None, temperature=0).tolist()
+    [1, 0]
+    """
+    z = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p, forbidden=forbidden)
+    if rng is None and temperature == 0:
+        tokens: Ids = z.argmax(axis=1)
+        return tokens
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng: expected a numpy.random.Generator, got {rng!r}")
+    cumulative = softmax(z).cumsum(axis=1)
+    # u < 1: the place drawn is one where the sum rises, so a token with p = 0 never comes.
+    u = rng.random(len(z)) * cumulative[:, -1]
+    tokens = (cumulative <= u[:, None]).sum(axis=1)
+    return tokens
+
+
+def sample_sequences(
+    step: Step,
+    state: Any,
+    start: ArrayLike,
+    stop: int | None,
+    *,
+    max_length: int,
+    rng: np.random.Generator | None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    forbidden: Iterable[int] = (),
+) -> list[list[int]]:
+    """Draw token after token for n sequences side by side, until each has stopped.
+
+    Parameters
+    ----------
+    step : function (state, tokens (n,)) -> (logits (n, K), state)
+        Reads the last tokens and says what may come next.
+    state : what `step` takes at first; only handed on
+    start : (n,) integers, the first tokens to be read
+    stop : the token that ends a sequence, or None
+    max_length : int
+        Tokens of a sequence at most.
+    rng, temperature, top_k, top_p, forbidden :
+        As for :func:`sample`. Each step takes n random numbers, so that a sequence does not depend on when the others
+        stop.
+
+    Returns
+    -------
+    list of n lists of tokens, without `start` and `stop`
+
+    Examples
+    --------
+    >>> chain = np.log([[0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.8, 0.1, 0.1]])  # 0 → 1 → 2 → 0, mostly
+    >>> sample_sequences(lambda state, tokens: (chain[tokens], state), None, [0, 1], 2, max_length=5, rng=None,
+    ...                  temperature=0)
+    [[1], []]
+    """
+    tokens, blocked = _check_start(start, stop, max_length, forbidden)
+    drawn: list[Ids] = []
+    lengths = np.full(len(tokens), max_length)
+    while len(drawn) < lengths.max(initial=0):
+        logits, state = step(state, tokens)
+        logits = _check_logits("logits of step", logits, len(tokens))
+        _check_stop(stop, logits.shape[1])
+        tokens = sample(logits, rng, temperature=temperature, top_k=top_k, top_p=top_p, forbidden=blocked)
+        if stop is not None:
+            lengths[(tokens == stop) & (lengths > len(drawn))] = len(drawn)
+        drawn.append(tokens)
+    return [row[:length].tolist() for row, length in zip(np.transpose(drawn), lengths, strict=True)]
+
+
+def beam_search(
+    step: Step,
+    state: State,
+    start: ArrayLike,
+    stop: int | None,
+    *,
+    beam_width: int,
+    max_length: int,
+    length_penalty: float = 1.0,
+    forbidden: Iterable[int] = (),
+    n_best: int = 1,
+) -> tuple[list[list[list[int]]], list[list[float]]]:
+    """Search likely token sequences for n problems side by side, keeping `beam_width` hypotheses of each.
+
+    In each step every hypothesis is continued by every token, and the best `beam_width` continuations by log p stay.
+    One that ends with `stop` leaves the beam; a problem is done when `beam_width` hypotheses have left it, or at
+    `max_length`. Then all compete, those that were cut off too, by
+
+        score = log p(tokens, stop) / L^length_penalty
+
+    where L counts the tokens and the `stop`. A beam of 1 is greedy search; one as wide as the number of sequences
+    finds the best of all. Equal scores: the earlier hypothesis, then the lower token.
+
+    Parameters
+    ----------
+    step : function (state, tokens (m,)) -> (log_probabilities (m, K), state)
+        Reads the last token of each of m hypotheses, of any problems.
+    state : tuple of arrays (n, ...)
+        The first axis is the hypothesis: the search picks rows, ``tuple(s[rows] for s in state)``.
+    start : (n,) integers, the first tokens to be read
+    stop : the token that ends a sequence, or None: only `max_length` does
+    beam_width : int
+    max_length : int
+        Tokens of a sequence at most.
+    length_penalty : float, 0 or more
+        0 compares sums, which favours short sequences; 1 compares means.
+    forbidden : tokens that are never produced
+    n_best : int
+        Sequences to return for each problem, at most `beam_width`.
+
+    Returns
+    -------
+    sequences : for each problem a list of token lists, best first, without `start` and `stop`
+        Fewer than `n_best` where there are not so many that are possible.
+    scores : for each problem the list of their scores
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument out of range; `step` returns another shape, or what is not log probabilities.
+
+    Examples
+    --------
+    Taking the likelier first token, greedy search misses the likelier sequence 1, 1 (0.4 · 0.9 > 0.6 · 0.5):
+
+    >>> chain = np.log([[0.5, 0.5], [0.1, 0.9], [0.6, 0.4]])
+    >>> for width in (1, 2):
+    ...     sequences, scores = beam_search(lambda s, tokens: (chain[tokens], s), (), [2], None, beam_width=width,
+    ...                                     max_length=2, length_penalty=0)
+    ...     print(sequences[0], np.exp(scores[0]).round(2))
+    [[0, 0]] [0.3]
+    [[1, 1]] [0.36]
+    """
+    for name, number in (("beam_width", beam_width), ("n_best", n_best)):
+        _check_positive(name, number)
+    if n_best > beam_width:
+        raise ValueError(f"n_best: expected at most beam_width = {beam_width}, got {n_best}")
+    if not _is_number(length_penalty) or not 0 <= length_penalty < math.inf:
+        raise ValueError(f"length_penalty: expected a number of 0 or more, got {length_penalty!r}")
+    last, blocked = _check_start(start, stop, max_length, forbidden)
+    state = _check_state(state, len(last))
+    ended: list[list[tuple[float, list[int]]]] = [[] for _ in last]
+
+    # Of the a problems that are not done, each with b hypotheses; one that is impossible has log p = -inf.
+    problem = np.arange(len(last))  # (a,)
+    total = np.zeros((len(last), 1))  # (a, b) log p
+    tokens: Ids = np.empty((len(last), 1, 0), np.int64)  # (a, b, length)
+    for length in range(1, max_length + 1):
+        if not len(problem):
+            break
+        log_p, state = step(state, last)
+        log_p = _check_logits("log probabilities of step", log_p, len(last))
+        if (log_p > 0.01).any():
+            raise ValueError(f"log probabilities of step: expected numbers of at most 0, got {log_p.max()}")
+        (a, b), K = total.shape, log_p.shape[1]
+        _check_stop(stop, K)
+        log_p[:, _check_forbidden(blocked, K)] = -np.inf
+        candidates = (total[:, :, None] + log_p.reshape(a, b, K)).reshape(a, b * K)
+        # One continuation of each hypothesis is `stop`: twice the width holds a full beam that goes on.
+        best = _largest(candidates, min(2 * beam_width, b * K))
+        score = np.take_along_axis(candidates, best, axis=1)
+        parent, token = best // K, best % K
+        stops = token == (-1 if stop is None else stop)
+        for i, j in np.argwhere((stops & (score > -np.inf))[:, :beam_width]):
+            ended[problem[i]].append((score[i, j] / length**length_penalty, tokens[i, parent[i, j]].tolist()))
+
+        keep = np.argsort(stops, axis=1, kind="stable")[:, :beam_width]
+        score[stops] = -np.inf
+        total, parent, token = (np.take_along_axis(array, keep, axis=1) for array in (score, parent, token))
+        tokens = np.concatenate([np.take_along_axis(tokens, parent[:, :, None], axis=1), token[:, :, None]], axis=2)
+        going = (total > -np.inf).any(axis=1) & np.array([len(ended[p]) < beam_width for p in problem])
+        rows = (parent + np.arange(a)[:, None] * b)[going].ravel()
+        state = tuple(s[rows] for s in _check_state(state, a * b))
+        problem, total, tokens, last = problem[going], total[going], tokens[going], token[going].ravel()
+    for i, j in np.argwhere(total > -np.inf):
+        ended[problem[i]].append((total[i, j] / max_length**length_penalty, tokens[i, j].tolist()))
+    ranked = [sorted(found, key=lambda item: -item[0])[:n_best] for found in ended]
+    return [[t for _, t in found] for found in ranked], [[float(s) for s, _ in found] for found in ranked]
+
+
+def _largest(values: Array, k: int) -> Ids:
+    """Places (n, k) of the k largest of each row of (n, M), best first; of equals the first."""
+    n, M = values.shape
+    places = np.broadcast_to(np.arange(M), (n, M))
+    if k < M:
+        threshold = np.partition(values, M - k, axis=1)[:, M - k, None]
+        above, equal = values > threshold, values == threshold
+        kept = above | (equal & (equal.cumsum(axis=1) <= k - above.sum(axis=1, keepdims=True)))
+        places = np.nonzero(kept)[1].reshape(n, k)
+    order = np.argsort(-np.take_along_axis(values, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
+
+
+def _only(z: Array, kept: Ids) -> Array:
+    only = np.full_like(z, -np.inf)
+    np.put_along_axis(only, kept, np.take_along_axis(z, kept, axis=1), axis=1)
+    return only
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _check_positive(name: str, number: Any) -> None:
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        raise TypeError(f"{name}: expected a positive integer, got {number!r}")
+    if number < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {number}")
+
+
+def _check_logits(name: str, logits: Any, rows: int | None = None) -> NDArray[np.float64]:
+    """The logits as (n, K) float64, a copy."""
+    array = np.asarray(logits)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    if array.ndim != 2 or array.shape[1] == 0 or rows not in (None, len(array)):
+        expected = "(n, K)" if rows is None else f"(n, K) = ({rows}, K)"
+        raise ValueError(f"{name}: expected {expected} with K > 0, got {array.shape}")
+    wrong = np.argwhere(np.isnan(array) | (array == np.inf))
+    if len(wrong):
+        row, token = wrong[0].tolist()
+        raise ValueError(f"{name}[{row}, {token}] = {array[row, token]}: expected a finite number or -inf")
+    return array.astype(np.float64)
+
+
+def _check_forbidden(forbidden: Iterable[int], K: int) -> list[int]:
+    tokens = [int(_check_token("forbidden", token)) for token in forbidden]
+    for token in tokens:
+        if token >= K:
+            raise ValueError(f"forbidden: expected tokens in [0, K) = [0, {K}), got {token}")
+    return tokens
+
+
+def _check_token(name: str, token: Any) -> Any:
+    if isinstance(token, bool) or not isinstance(token, int | np.integer):
+        raise TypeError(f"{name}: expected an integer token, got {token!r}")
+    if token < 0:
+        raise ValueError(f"{name}: expected a token of 0 or more, got {token}")
+    return token
+
+
+def _check_stop(stop: int | None, K: int) -> None:
+    if stop is not None and stop >= K:
+        raise ValueError(f"stop: expected None or a token in [0, K) = [0, {K}), got {stop}")
+
+
+def _check_start(start: ArrayLike, stop: Any, max_length: Any, forbidden: Iterable[int]) -> tuple[Ids, list[int]]:
+    """The first tokens (n,), and those that are forbidden."""
+    tokens = np.asarray(start)
+    if tokens.ndim != 1:
+        raise ValueError(f"start: expected (n,) tokens, got shape {tokens.shape}")
+    if tokens.size and tokens.dtype.kind not in "iu":
+        raise TypeError(f"start: expected integers, got {tokens.dtype}")
+    _check_positive("max_length", max_length)
+    blocked = [_check_token("forbidden", token) for token in forbidden]
+    if stop is not None and _check_token("stop", stop) in blocked:
+        raise ValueError(f"stop: expected a token that is not forbidden, got {stop}")
+    return tokens.astype(np.int64), blocked
+
+
+def _check_state(state: Any, rows: int) -> State:
+    if not isinstance(state, tuple | list):
+        raise TypeError(f"state: expected a tuple of arrays, got {type(state).__name__}")
+    arrays = tuple(np.asarray(s) for s in state)
+    for i, array in enumerate(arrays):
+        if array.ndim == 0 or len(array) != rows:
+            raise ValueError(f"state[{i}]: expected a row for each of {rows} hypotheses, got shape {array.shape}")
+    return arrays
