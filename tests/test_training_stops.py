@@ -168,11 +168,11 @@ def test_callbacks_are_called_in_order() -> None:
         shuffle=False, bucket=False, validation=HELD_OUT, callbacks=(c for c in (first, second)))  # fmt: skip
     assert first.seen == [
         ("train begin", {"epochs": 2, "batches": 2}),
-        ("epoch begin", 0, {}),
+        ("epoch begin", 0, {"batches": 2}),
         ("batch end", 0, {"loss": 3.0, "steps": 3}),
         ("batch end", 1, {"loss": 6.0, "steps": 3}),
         ("epoch end", 0, {"loss": 4.0, "val_loss": 5.0}),  # (2 · 3 + 1 · 6) / 3
-        ("epoch begin", 1, {}),
+        ("epoch begin", 1, {"batches": 2}),
         ("batch end", 0, {"loss": 2.0, "steps": 3}),
         ("batch end", 1, {"loss": 2.0, "steps": 3}),
         ("epoch end", 1, {"loss": 2.0, "val_loss": 4.0}),

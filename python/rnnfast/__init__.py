@@ -31,6 +31,7 @@ del _threads
 
 if _TYPE_CHECKING:
     from . import datasets, reference
+    from .callbacks import Callback, History
     from .estimators import SequenceClassifier
     from .files import ModelFileError
     from .layers import GRU, LSTM, RNN, Dense, Embedding
@@ -38,10 +39,12 @@ if _TYPE_CHECKING:
     from .network import Network
     from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
     from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
-    from .training import Callback, History, Sequences, evaluate, fit
+    from .sequences import Sequences
+    from .training import evaluate, fit
 
 # What the functions do not need is imported when it is first asked for: `import rnnfast` stays quick.
 _LATER = {
+    "callbacks": ["Callback", "History"],
     "datasets": ["datasets"],
     "reference": ["reference"],
     "estimators": ["SequenceClassifier"],
@@ -51,7 +54,8 @@ _LATER = {
     "network": ["Network"],
     "optimizers": ["SGD", "AdaGrad", "Adam", "clip_by_global_norm", "clip_by_value"],
     "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize"],
-    "training": ["Callback", "History", "Sequences", "evaluate", "fit"],
+    "sequences": ["Sequences"],
+    "training": ["evaluate", "fit"],
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in [module, *names]}
 

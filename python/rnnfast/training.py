@@ -1,26 +1,30 @@
 """fit: batches, loss, back-propagation, clipping, the optimiser, and the rules that stop it.
 
-Works on any model with ``forward``, ``backward``, ``vector`` and ``gradient_vector`` (network.Network is one). Called
-by estimators.py and by users; it must not know of texts, labels or files.
+Works on any model with ``forward``, ``backward``, ``vector`` and ``gradient_vector`` (network.Network is one) and on
+any data like sequences.Sequences. Called by the estimators and by users; it must not know of texts or labels.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .callbacks import Callback, History
+from .checkpoint import Progress, read_checkpoint, write_checkpoint
 from .losses import softmax_cross_entropy, squared_error
 from .optimizers import Adam, clip_by_global_norm, clip_by_value
-from .preprocessing import batches, pad
+from .preprocessing import batches
+from .sequences import Sequences
 
 __all__ = ["Callback", "History", "Sequences", "evaluate", "fit"]
 
@@ -28,141 +32,17 @@ Array = NDArray[Any]
 Loss = Callable[..., tuple[float, Array]]
 LOSSES: dict[str, Loss] = {"cross_entropy": softmax_cross_entropy, "squared_error": squared_error}
 MEANS = ("steps", "sequences", "both")  # normalizers under which the loss is a mean
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda part: 1.0,
+    "linear": lambda part: 1.0 - part,
+    "cosine": lambda part: 0.5 + 0.5 * math.cos(math.pi * part),  # Loshchilov and Hutter 2017, without restarts
+}
 
 
 class Optimizer(Protocol):
     """What fit asks of an optimiser (optimizers.py has SGD, Adam and AdaGrad)."""
 
     def step(self, parameters: Array, gradients: Array) -> None: ...
-
-
-class Callback:
-    """Base of callbacks; override what is needed. The names are those of Keras; ``self.model`` is the model.
-
-    To stop training from a callback set ``self.model.stop_training = True``.
-
-    Examples
-    --------
-    >>> import rnnfast
-    >>> class Print(rnnfast.Callback):
-    ...     def on_epoch_end(self, epoch, logs):
-    ...         print(epoch, sorted(logs))
-    """
-
-    model: Any = None
-
-    def set_model(self, model: Any) -> None:
-        self.model = model
-
-    def on_train_begin(self, logs: dict[str, Any]) -> None: ...
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any]) -> None: ...
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None: ...
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None: ...
-    def on_train_end(self, logs: dict[str, Any]) -> None: ...
-
-
-@dataclass
-class History:
-    """What happened: ``history["loss"]`` is a list with a number for each pass, and so on.
-
-    Examples
-    --------
-    >>> import rnnfast
-    >>> history = rnnfast.History()
-    >>> history.append({"loss": 0.5})
-    >>> history["loss"]
-    [0.5]
-
-    Attributes
-    ----------
-    history : dict
-        ``loss`` and ``seconds``, with validation data ``val_loss`` and, for cross-entropy, ``val_accuracy``. A pass
-        that was broken off is not in it.
-    stop_reason : str
-        "zero loss", "target loss", "no improvement", "max_epochs", "callback" or "interrupted".
-    best_epoch : int
-        The pass with the best monitored figure, from 0; its weights are kept where ``fit`` says so.
-    """
-
-    history: dict[str, list[float]] = field(default_factory=lambda: {"loss": [], "seconds": []})
-    stop_reason: str = "max_epochs"
-    best_epoch: int = -1
-
-    def __getitem__(self, name: str) -> list[float]:
-        return self.history[name]
-
-    def append(self, logs: dict[str, float]) -> None:
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
-
-
-class Sequences:
-    """Sequences of differing lengths, and batches of them.
-
-    Parameters
-    ----------
-    x : list of arrays (T_i,) of ids or (T_i, D), or one padded array (N, T) or (N, T, D)
-    lengths : (N,) integers, with a padded array only
-    y : targets, optional: (N,) or (N, K) for each sequence; a list of (T_i,) or (T_i, K), or padded, for each step
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> data = Sequences([np.array([4, 5, 6]), np.array([7])], y=[0, 1])
-    >>> x, y, lengths = data.batch(np.array([1, 0]))
-    >>> x.tolist(), y.tolist(), lengths.tolist()
-    ([[7, 0, 0], [4, 5, 6]], [1, 0], [1, 3])
-    """
-
-    def __init__(self, x: Any, y: Any = None, lengths: ArrayLike | None = None, *, per_step: bool = False) -> None:
-        self.x: Any = x if isinstance(x, np.ndarray) else [np.asarray(s) for s in x]
-        self.padded = isinstance(x, np.ndarray)
-        if self.padded:
-            if x.ndim not in (2, 3):
-                raise ValueError(f"x: expected (N, T) token ids or (N, T, D) features, got {x.shape}")
-            self.lengths = np.full(len(x), x.shape[1], np.int64) if lengths is None else np.asarray(lengths)
-            if self.lengths.shape != (len(x),):
-                raise ValueError(f"lengths: expected (N,) = ({len(x)},), got {self.lengths.shape}")
-            if len(x) and self.lengths.dtype.kind not in "iu":
-                raise TypeError(f"lengths: expected integers, got {self.lengths.dtype}")
-            if len(x) and not (self.lengths.min() >= 0 and self.lengths.max() <= x.shape[1]):
-                raise ValueError(f"lengths: expected 0..T = 0..{x.shape[1]}, got {self.lengths.min()}.."
-                                 f"{self.lengths.max()}")  # fmt: skip
-        else:
-            if lengths is not None:
-                raise ValueError("lengths: expected None with a list of sequences, whose lengths are their own")
-            for i, s in enumerate(self.x):
-                if s.ndim not in (1, 2):
-                    raise ValueError(f"x[{i}]: expected (T,) token ids or (T, D) features, got {s.shape}")
-            self.lengths = np.array([len(s) for s in self.x], np.int64)
-        if len(self.lengths) == 0:
-            raise ValueError("x: expected at least one sequence, got none")
-        self.per_step = per_step
-        self.y: Any = y if y is None or (per_step and not isinstance(y, np.ndarray)) else np.asarray(y)
-        if self.y is not None:
-            if len(self.y) != len(self.lengths):
-                raise ValueError(f"y: expected targets for N = {len(self.lengths)} sequences, got {len(self.y)}")
-            if per_step and not isinstance(self.y, np.ndarray):
-                self.y = [np.asarray(s) for s in self.y]
-                for i, s in enumerate(self.y):
-                    if len(s) != self.lengths[i]:
-                        raise ValueError(f"y[{i}]: expected a target for each of {self.lengths[i]} steps, got {len(s)}")
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def batch(self, rows: NDArray[np.int64]) -> tuple[Array, Array, NDArray[np.int64]]:
-        """x (n, T) or (n, T, D), y and lengths of these rows, padded to the longest of them."""
-        lengths = self.lengths[rows]
-        steps = int(lengths.max(initial=0))
-        x = self.x[rows, :steps] if self.padded else pad([self.x[i] for i in rows])[0]
-        if self.y is None:
-            y = np.zeros(0)
-        elif not self.per_step:
-            y = self.y[rows]
-        else:
-            y = self.y[rows, :steps] if isinstance(self.y, np.ndarray) else pad([self.y[i] for i in rows])[0]
-        return x, y, lengths
 
 
 class _Interrupt:
@@ -194,18 +74,19 @@ class _Interrupt:
 def fit(
     model: Any,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     lengths: ArrayLike | None = None,
     loss: Literal["cross_entropy", "squared_error"] | Loss = "cross_entropy",
     normalizer: Literal["steps", "sequences", "both", "sum"] = "steps",
     optimizer: Optimizer | None = None,
+    schedule: Literal["constant", "linear", "cosine"] | Callable[[float], float] = "constant",
     batch_size: int = 32,
     max_epochs: int = 10,
     target_loss: float | None = None,
     patience: int | None = None,
     tol: float = 0.0,
-    validation: tuple[Any, ...] | None = None,
+    validation: Any = None,
     monitor: Literal["loss", "val_loss", "val_accuracy"] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
@@ -215,6 +96,7 @@ def fit(
     bucket: bool = True,
     seed: int | np.random.Generator | None = None,
     callbacks: Iterable[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> History:
     """Train a model.
 
@@ -224,7 +106,7 @@ def fit(
     - the loss of a pass is 0, or at most `target_loss`;
     - `max_epochs` passes are done;
     - `patience` passes in a row have not improved the monitored figure by more than `tol`;
-    - a callback sets ``model.stop_training``, or Ctrl-C is pressed, which takes effect after the batch at hand.
+    - a callback sets ``model.stop_training``, or Ctrl-C is pressed, which takes effect after the optimiser's next step.
 
     With validation data or `patience`, and after Ctrl-C, the model is left with the weights of its best pass.
 
@@ -233,14 +115,18 @@ def fit(
     model : Network, or anything with forward, backward, vector, gradient_vector
         ``forward(x, lengths=, state=, training=)`` returns the outputs and sets ``state``.
     x, y, lengths :
-        See :class:`Sequences`; targets are for each step where ``model.per_step``.
+        See :class:`Sequences`; targets are for each step where ``model.per_step``. Or a :class:`Sequences` alone, or
+        anything like it.
     loss : "cross_entropy", "squared_error" or a function like those of rnnfast.losses
     normalizer : "steps", "sequences", "both" or "sum"
         What the summed loss of a batch is divided by; the loss of a pass is that of all its sequences at once.
     optimizer : object with ``step(parameters, gradients)``; None is ``Adam()``
+    schedule : "constant", "linear", "cosine" or a function
+        What the optimiser's learning rate is multiplied by, given the part of the training that is done, 0 to 1:
+        linear and cosine (Loshchilov and Hutter 2017) fall to 0 at the end of the last of `max_epochs` passes.
     batch_size, max_epochs, target_loss, patience, tol :
         See above.
-    validation : tuple (x, y) or (x, y, lengths), optional
+    validation : tuple (x, y) or (x, y, lengths), or a Sequences, optional
     monitor : "loss", "val_loss" or "val_accuracy", optional
         By what passes are compared; None is "val_loss" with validation data, else "loss". Equal accuracies are
         compared by "val_loss".
@@ -262,6 +148,9 @@ def fit(
     seed : int or Generator, optional
         For the order of the batches.
     callbacks : iterable of Callback
+    checkpoint : path, optional
+        Written after each pass, atomically: weights, moments, generators, history. Where the file is there already,
+        training goes on from it, to the same bits as if it had never stopped.
 
     Returns
     -------
@@ -271,6 +160,8 @@ def fit(
     ------
     FloatingPointError
         The loss is NaN or infinite: names pass and batch. The model keeps its best weights.
+    ModelFileError
+        The checkpoint is damaged, or of another model, data set or setting, which is named.
     ValueError
         Arguments that do not fit each other.
 
@@ -285,10 +176,13 @@ def fit(
     'target loss'
     """
     per_step = bool(getattr(model, "per_step", False))
-    data = Sequences(x, y, lengths, per_step=per_step)
-    if validation is not None and len(validation) not in (2, 3):
-        raise ValueError(f"validation: expected (x, y) or (x, y, lengths), got {len(validation)} items")
-    held_out = None if validation is None else Sequences(*validation, per_step=per_step)
+    data = _data(x, y, lengths, per_step)
+    held_out = None
+    if validation is not None:
+        if isinstance(validation, tuple) and len(validation) not in (2, 3):
+            raise ValueError(f"validation: expected (x, y) or (x, y, lengths), got {len(validation)} items")
+        given = validation if isinstance(validation, tuple) else (validation, None)
+        held_out = _data(given[0], given[1], given[2] if len(given) == 3 else None, per_step)
     function = _loss(loss)
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if limit is not None and not limit > 0:
@@ -296,42 +190,60 @@ def fit(
     _check(model, data, batch_size, max_epochs, patience, truncate, carry_state, shuffle or bucket)
     monitor = monitor or ("loss" if validation is None else "val_loss")
     accurate = function is softmax_cross_entropy
-    known = ["loss", *(["val_loss"] if validation else []), *(["val_accuracy"] if validation and accurate else [])]
+    known = ["loss", *(["val_loss"] if held_out else []), *(["val_accuracy"] if held_out and accurate else [])]
     if monitor not in known:
         raise ValueError(f"monitor: expected one of {', '.join(known)} with this loss and validation, got {monitor!r}")
     optimizer = Adam() if optimizer is None else optimizer
+    factor = SCHEDULES.get(schedule) if isinstance(schedule, str) else schedule
+    if factor is None or (factor is not SCHEDULES["constant"] and not hasattr(optimizer, "learning_rate")):
+        raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)} or a function, and an optimizer with a "
+                         f"learning_rate, got {schedule!r}")  # fmt: skip
     rng = np.random.default_rng(seed)
     trainer = _Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate)
-    history, best, best_tie_break, best_weights, waited = History(), np.inf, np.inf, None, 0
     callbacks = list(callbacks)
     model.stop_training = False
+    run = Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
+    facts = {"sequences": len(data), "steps": int(data.lengths.sum()), "batch_size": batch_size,
+             "normalizer": normalizer, "monitor": monitor, "truncate": truncate, "clip_norm": clip_norm,
+             "clip_value": clip_value, "shuffle": shuffle, "bucket": bucket}  # fmt: skip
+    if checkpoint is not None and os.path.exists(checkpoint):
+        run = read_checkpoint(checkpoint, model, optimizer, rng, facts)
+    history = run.history
 
     def diverged(what: str) -> FloatingPointError:
-        if best_weights is not None:
-            model.vector[...] = best_weights
+        if run.best_weights is not None:
+            model.vector[...] = run.best_weights
         return FloatingPointError(f"{what}: try a lower learning_rate, or clip_norm")
+
+    def rule(loss: float) -> str | None:
+        if loss == 0:
+            return "zero loss"
+        if target_loss is not None and loss <= target_loss:
+            return "target loss"
+        return "no improvement" if patience is not None and run.waited >= patience else None
 
     for callback in callbacks:
         callback.set_model(model)
     _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
+    reason = rule(history["loss"][-1]) if history["loss"] else None
     with _Interrupt() as interrupt:
-        for epoch in range(max_epochs):
-            start = time.perf_counter()
-            _call(callbacks, "on_epoch_begin", epoch, {})
-            order = batches(data.lengths, batch_size, shuffle=rng if shuffle else None, bucket=bucket)
+        while reason is None and run.epoch < max_epochs:
+            epoch, start = run.epoch, time.perf_counter()
+            order = list(batches(data.lengths, batch_size, shuffle=rng if shuffle else None, bucket=bucket))
+            updates = sum(trainer.updates(data.lengths[rows]) for rows in order)
+            _call(callbacks, "on_epoch_begin", epoch, {"batches": updates})
             total = weight = 0.0
-            state, whole = None, True
-            for number, rows in enumerate(order):
-                if interrupt.pressed or model.stop_training:
-                    whole = False
-                    break
-                batch_loss, batch_weight, state = trainer.step(*data.batch(rows), state if carry_state else None)
-                if not np.isfinite(batch_loss):
-                    raise diverged(f"loss is {batch_loss} in pass {epoch}, batch {number}")
-                total += batch_loss * batch_weight
-                weight += batch_weight
-                steps = int(data.lengths[rows].sum())
-                _call(callbacks, "on_train_batch_end", number, {"loss": batch_loss, "steps": steps})
+            done, parts = 0, trainer.train(data, order, carry_state)
+            while done < updates and not (interrupt.pressed or model.stop_training):
+                part = next(parts)
+                if not np.isfinite(part.loss):
+                    raise diverged(f"loss is {part.loss} in pass {epoch}, batch {done}")
+                total, weight, done = total + part.total, weight + part.weight, done + 1
+                _call(callbacks, "on_train_batch_end", done - 1, {"loss": part.loss, "steps": part.steps})
+                if factor is not SCHEDULES["constant"]:
+                    rate = run.learning_rate * factor((epoch + done / updates) / max_epochs)
+                    optimizer.learning_rate = rate  # type: ignore[attr-defined]
+            whole = done == updates  # a part of a pass is neither a loss to compare nor a line of the history
             logs = {"loss": _mean(total, weight, normalizer)}
             if whole and not np.isfinite(model.vector).all():
                 raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
@@ -340,41 +252,41 @@ def fit(
                 whole = values is not None
                 logs.update({f"val_{name}": value for name, value in (values or {}).items()})
             logs["seconds"] = time.perf_counter() - start
-            if whole:  # a part of a pass is neither a loss to compare nor a line of the history
-                history.append(logs)
-                monitored = -logs[monitor] if monitor == "val_accuracy" else logs[monitor]
-                tie_break = logs.get("val_loss", 0.0)
-                if monitored < best - tol:
-                    waited = 0
-                else:
-                    waited += 1
-                if (monitored, tie_break) < (best, best_tie_break):
-                    best, best_tie_break = monitored, tie_break
-                    history.best_epoch, best_weights = epoch, model.vector.copy()
+            if whole:
+                run.finish_pass(logs, monitor, tol, model.vector)
+                if checkpoint is not None:
+                    write_checkpoint(checkpoint, model, optimizer, rng, run, facts)
                 _call(callbacks, "on_epoch_end", epoch, logs)
+                reason = rule(logs["loss"])
             if interrupt.pressed:
-                history.stop_reason = "interrupted"
+                reason = "interrupted"
             elif model.stop_training:
-                history.stop_reason = "callback"
-            elif logs["loss"] == 0:
-                history.stop_reason = "zero loss"
-            elif target_loss is not None and logs["loss"] <= target_loss:
-                history.stop_reason = "target loss"
-            elif patience is not None and waited >= patience:
-                history.stop_reason = "no improvement"
-            else:
-                continue
-            break
-    keep_best = validation is not None or patience is not None or history.stop_reason == "interrupted"
-    if keep_best and best_weights is not None:
-        model.vector[...] = best_weights
+                reason = "callback"
+    history.stop_reason = reason or "max_epochs"
+    keep_best = held_out is not None or patience is not None or history.stop_reason == "interrupted"
+    if keep_best and run.best_weights is not None:
+        model.vector[...] = run.best_weights
     _call(callbacks, "on_train_end", {"stop_reason": history.stop_reason})
     return history
 
 
+def _data(x: Any, y: Any, lengths: Any, per_step: bool) -> Any:
+    """A data set as it is, or Sequences of what was given."""
+    if not hasattr(x, "batch"):
+        return Sequences(x, y, lengths, per_step=per_step)
+    if y is not None or lengths is not None:
+        raise ValueError(f"y, lengths: expected None with a {type(x).__name__}, which has its own")
+    if bool(x.per_step) != per_step:
+        kind = "each step" if per_step else "each sequence"
+        raise ValueError(
+            f"x: expected targets for {kind}, as the model has outputs, got a {type(x).__name__} of others"
+        )
+    return x
+
+
 def evaluate(
     model: Any,
-    data: Sequences,
+    data: Any,
     loss: Literal["cross_entropy", "squared_error"] | Loss = "cross_entropy",
     normalizer: str = "steps",
     batch_size: int = 256,
@@ -384,7 +296,7 @@ def evaluate(
     Parameters
     ----------
     model : Network, or anything with its ``forward``
-    data : Sequences
+    data : Sequences, or anything like it
     loss, normalizer :
         As in :func:`fit`.
     batch_size : int
@@ -392,9 +304,8 @@ def evaluate(
     Examples
     --------
     >>> import numpy as np, rnnfast
-    >>> from rnnfast.training import Sequences
     >>> network = rnnfast.Network(8, 4, 2, embedding_size=4, seed=0)
-    >>> sorted(rnnfast.evaluate(network, Sequences([np.array([4, 5]), np.array([6])], [0, 1])))
+    >>> sorted(rnnfast.evaluate(network, rnnfast.Sequences([np.array([4, 5]), np.array([6])], [0, 1])))
     ['accuracy', 'loss']
     """
     values = _evaluate(model, data, _loss(loss), normalizer, batch_size, lambda: False)
@@ -403,7 +314,7 @@ def evaluate(
 
 
 def _evaluate(
-    model: Any, data: Sequences, loss: Loss, normalizer: str, batch_size: int, stopped: Callable[[], bool]
+    model: Any, data: Any, loss: Loss, normalizer: str, batch_size: int, stopped: Callable[[], bool]
 ) -> dict[str, float] | None:
     """What `evaluate` returns; None once `stopped()`, which is asked before each batch."""
     total = weight = correct = count = 0.0
@@ -418,13 +329,24 @@ def _evaluate(
         weight += w
         if loss is softmax_cross_entropy:
             right = outputs.argmax(axis=-1) == y
-            valid = np.arange(x.shape[1]) < lengths[:, None] if data.per_step else np.ones(len(rows), bool)
+            valid = np.arange(y.shape[1]) < lengths[:, None] if data.per_step else np.ones(len(rows), bool)
             correct += float((right & valid).sum())
             count += float(valid.sum())
     logs = {"loss": _mean(total, weight, normalizer)}
     if loss is softmax_cross_entropy:
         logs["accuracy"] = correct / count if count else 0.0
     return logs
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One step of the optimiser."""
+
+    loss: float
+    total: float  # what the loss adds to Σ loss · weight of a pass
+    weight: float
+    steps: int  # valid ones
+    state: Any  # after the last step
 
 
 class _Trainer:
@@ -444,28 +366,44 @@ class _Trainer:
         self.clip_norm, self.clip_value, self.truncate = clip_norm, clip_value, truncate
         self.per_step = bool(getattr(model, "per_step", False))
 
-    def step(self, x: Array, y: Array, lengths: NDArray[np.int64], state: Any) -> tuple[float, float, Any]:
-        """Loss, its weight among other batches, and the final state."""
-        k = self.truncate
-        if k is None or x.shape[1] <= k:
-            return self._update(x, y, lengths, state)
-        if not self.per_step:  # walk to the last k steps of each sequence without a tape, then train on those
-            early = np.maximum(lengths - k, 0)
-            self.model.forward(x[:, : int(early.max())], lengths=early, state=state)
-            last = np.minimum(early[:, None] + np.arange(k), x.shape[1] - 1)
-            return self._update(x[np.arange(len(x))[:, None], last], y, lengths - early, self.model.state)
-        total = weight = 0.0
-        for start in range(0, x.shape[1], k):
-            piece = slice(start, start + k)
-            piece_lengths = np.clip(lengths - start, 0, k)
-            loss, w, state = self._update(x[:, piece], y[:, piece], piece_lengths, state)
-            total += loss * w
-            weight += w
-        if self.normalizer in ("steps", "both"):
-            return _mean(total, weight, self.normalizer), weight, state
-        return total / w, w, state  # each piece was divided by the same number: the pieces add up
+    def updates(self, lengths: NDArray[np.int64]) -> int:
+        """How many steps of the optimiser a batch takes."""
+        steps = int(lengths.max(initial=0))
+        return 1 if self.truncate is None or not self.per_step else max(1, -(-steps // self.truncate))
 
-    def _update(self, x: Array, y: Array, lengths: NDArray[np.int64], state: Any) -> tuple[float, float, Any]:
+    def train(self, data: Any, order: Iterable[NDArray[np.int64]], carry_state: bool) -> Iterator[_Part]:
+        """Train on the batches of a pass, a step of the optimiser for each item that is taken."""
+        state = None
+        for rows in order:
+            x, y, lengths = data.batch(rows)
+            for part in self._batch(x, y, lengths, state if carry_state else None):
+                yield part
+                state = part.state
+
+    def _batch(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any) -> Iterator[_Part]:
+        k, steps = self.truncate, int(lengths.max(initial=0))
+        if k is None or steps <= k:
+            yield self._update(x, y, lengths, state)
+        elif not self.per_step:  # walk to the last k steps of each sequence without a tape, then train on those
+            early = np.maximum(lengths - k, 0)
+            ids, *condition = x if isinstance(x, tuple) else (x,)
+            before = ids[:, : int(early.max())]
+            self.model.forward((before, *condition) if condition else before, lengths=early, state=state)
+            last = ids[np.arange(len(ids))[:, None], np.minimum(early[:, None] + np.arange(k), steps - 1)]
+            part = self._update((last, *condition) if condition else last, y, lengths - early, self.model.state)
+            yield replace(part, steps=int(lengths.sum()))
+        else:
+            ids, *condition = x if isinstance(x, tuple) else (x,)
+            for start in range(0, steps, k):
+                piece = slice(start, start + k)
+                xs: Any = (ids[:, piece], *condition) if condition else ids[:, piece]
+                part = self._update(xs, y[:, piece], np.clip(lengths - start, 0, k), state)
+                if start and self.normalizer == "sequences":  # each piece was divided by the same number: they add up
+                    part = replace(part, weight=0.0)
+                state = part.state
+                yield part
+
+    def _update(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any) -> _Part:
         model = self.model
         outputs = model.forward(x, lengths=lengths, state=state, training=True)
         state = model.state
@@ -477,7 +415,8 @@ class _Trainer:
             if self.clip_norm is not None:
                 clip_by_global_norm(model.gradient_vector, self.clip_norm)
             self.optimizer.step(model.vector, model.gradient_vector)
-        return loss, _weight(self.normalizer, lengths, self.per_step), state
+        weight = _weight(self.normalizer, lengths, self.per_step)
+        return _Part(loss, loss * weight, weight, int(lengths.sum()), state)
 
 
 def _weight(normalizer: str, lengths: NDArray[np.int64], per_step: bool) -> float:
@@ -507,7 +446,7 @@ def _loss(loss: str | Loss) -> Loss:
 
 def _check(
     model: Any,
-    data: Sequences,
+    data: Any,
     batch_size: int,
     max_epochs: int,
     patience: int | None,
