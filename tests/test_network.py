@@ -324,3 +324,95 @@ def test_a_shallow_copy_is_whole() -> None:
     network.vector[...] = 0
     assert not network.forward(IDS, lengths=LENGTHS).any()
     assert twin.forward(IDS, lengths=LENGTHS).any()
+
+
+def _losses(network: Any, x: Any, lengths: Any, weight: Any) -> float:
+    return float((network.forward(x, lengths=lengths) * weight).sum())
+
+
+@pytest.mark.parametrize("cell", rnnfast.cells())
+@pytest.mark.parametrize("kind", ["several ids", "condition", "condition of ids"])
+@pytest.mark.parametrize("per_step", [False, True])
+def test_gradients_of_several_ids_and_of_a_condition(cell: str, kind: str, per_step: bool) -> None:
+    """Every parameter against central differences, ragged, two layers."""
+    rng, lengths = np.random.default_rng(1), np.array([3, 1, 2])
+    options: dict[str, Any] = {"cell": cell, "num_layers": 2, "per_step": per_step, "dtype": "float64", "seed": 0}
+    ids: Any = rng.integers(0, 4, (3, 3, 2))
+    condition = rng.normal(size=(3, 5))
+    if kind == "several ids":
+        network, x = rnnfast.Network([4, 5], 3, 2, embedding_size=[2, 3], bidirectional=True, **options), ids
+    elif kind == "condition":
+        network = rnnfast.Network(2, 3, 2, condition_size=5, **options)
+        x = (rng.normal(size=(3, 3, 2)), condition)
+    else:
+        network = rnnfast.Network(4, 3, 2, embedding_size=3, condition_size=5, **options)
+        x = (ids[:, :, 0], condition)
+    network.vector[...] = rng.normal(0, 0.7, network.vector.shape)  # no zero biases
+    weight = rng.normal(size=(3, 3, 2) if per_step else (3, 2))
+    if per_step:
+        weight *= (np.arange(3) < lengths[:, None])[:, :, None]
+    network.forward(x, lengths=lengths, training=True)
+    network.backward(weight)
+    found, vector = network.gradient_vector.copy(), network.vector
+    for k in range(len(vector)):
+        value, step = vector[k], 1e-6
+        vector[k] = value + step
+        up = _losses(network, x, lengths, weight)
+        vector[k] = value - step
+        down = _losses(network, x, lengths, weight)
+        vector[k] = value
+        assert abs(found[k] - (up - down) / (2 * step)) <= 1e-7 * max(1.0, float(np.abs(found).max())), k
+
+
+def test_a_given_state_takes_the_place_of_the_condition() -> None:
+    network = rnnfast.Network(4, 3, 2, embedding_size=3, condition_size=2, per_step=True, dtype="float64", seed=0)
+    x, condition = np.array([[1, 2, 3, 0]]), np.array([[1.0, -1.0]])
+    whole = network.forward((x, condition))
+    first = network.forward((x[:, :2], condition), training=True)
+    network.backward(np.ones_like(first))
+    assert np.abs(network.condition.gradients["W"]).max() > 0
+    rest = network.forward((x[:, 2:], condition), state=network.state, training=True)
+    np.testing.assert_array_equal(np.concatenate([first, rest], 1), whole)
+    network.backward(np.ones_like(rest))
+    assert np.abs(network.condition.gradients["W"]).max() == 0  # nothing of the pass before is left
+    assert not np.array_equal(whole, network.forward((x, -condition)))
+
+
+def test_random_initial_states_are_drawn_in_training_alone(assert_same_bits: Any) -> None:
+    network = rnnfast.Network(2, 3, 2, initial_state_std=0.5, seed=0)
+    x = np.ones((4, 2, 2), np.float32)
+    assert_same_bits(network.forward(x), network.forward(x))
+    first, second = network.forward(x, training=True), network.forward(x, training=True)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first[0], first[1])  # another one for each sequence
+    again = rnnfast.Network(2, 3, 2, initial_state_std=0.5, seed=0).forward(x, training=True)
+    assert_same_bits(first, again)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"input_size": [4, 5], "embedding_size": 3},
+            "embedding_size: expected a positive size for each of input_size",
+        ),
+        ({"input_size": [4, 5], "embedding_size": [3, 0]}, "embedding_size: expected a positive size for each"),
+        ({"input_size": [4], "embedding_size": None}, "embedding_size: expected a positive size for each"),
+        ({"input_size": 4, "initial_state_std": -1.0}, "initial_state_std: expected a number of 0 or more, got -1.0"),
+        ({"input_size": 4, "condition_size": 0}, "input_size: expected a positive integer, got 0"),
+    ],
+)
+def test_wrong_settings(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        rnnfast.Network(hidden_size=3, output_size=2, **options)
+
+
+def test_wrong_inputs() -> None:
+    several = rnnfast.Network([4, 5], 3, 2, embedding_size=[2, 2])
+    with pytest.raises(ValueError, match=re.escape("x: expected (N, T, F) = (N, T, 2) ids, got (1, 3)")):
+        several.forward(np.zeros((1, 3), np.int64))
+    conditional = rnnfast.Network(2, 3, 2, condition_size=4)
+    with pytest.raises(ValueError, match=re.escape("x: expected a pair (x, condition), got a ndarray")):
+        conditional.forward(np.zeros((1, 3, 2), np.float32))
+    with pytest.raises(RuntimeError, match="condition_size"):
+        several.initial_state(np.zeros((1, 2)))

@@ -1,36 +1,73 @@
 """Network: (Embedding), recurrent layers, Dense, joined over one vector of parameters.
 
-The one architecture that training.py and the estimators train. It knows layers, neither losses nor optimisers.
+The architecture that training.py and most estimators train; Model, its base, joins layers for other ones
+(encoder_decoder.py). It knows layers, neither losses nor optimisers.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .layers import Array, Dense, Embedding, Layer, Recurrent, dropout_mask
+from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
 
-__all__ = ["Network"]
+__all__ = ["Model", "Network"]
 
 
-class Network:
+class Model:
+    """Layers that share one vector of parameters, ``vector``, and one of gradients, ``gradient_vector``."""
+
+    def _join(self, layers: dict[str, Layer]) -> None:
+        """Give the layers one vector of parameters and one of gradients."""
+        self.layers = layers
+        dtype = next(iter(layers.values())).dtype
+        size = sum(layer.size for layer in layers.values())
+        self.vector: Array = np.zeros(size, dtype)
+        self.gradient_vector: Array = np.zeros(size, dtype)
+        start = 0
+        for layer in layers.values():
+            part = slice(start, start + layer.size)
+            layer.bind(self.vector[part], self.gradient_vector[part])
+            start += layer.size
+
+    def __copy__(self) -> Any:
+        return copy.deepcopy(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._join(self.layers)
+
+    def named_parameters(self) -> dict[str, Array]:
+        """``"layer.name"`` → view, for saving."""
+        return {f"{key}.{name}": p for key, layer in self.layers.items() for name, p in layer.parameters.items()}
+
+
+class Network(Model):
     """(Embedding) → recurrent layers → Dense, at the end of each sequence or at every step.
 
     Parameters
     ----------
-    input_size : int
-        Features of a step, or the size of the vocabulary.
+    input_size : int, or several
+        Features of a step, or the size of the vocabulary. Several: each step has F ids (a word, its suffix, ...), each
+        of a vocabulary of its own.
     hidden_size, output_size : int
     cell : str
         One of :func:`rnnfast.cells`.
-    num_layers, bidirectional :
+    num_layers, bidirectional, recurrent_init, forget_bias :
         As in :class:`LSTM`.
-    embedding_size : int, optional
+    embedding_size : int, or several, optional
         None: inputs are (N, T, input_size) features. 0: token ids as one-hot words. Positive: token ids through an
-        :class:`Embedding` of this size.
+        :class:`Embedding` of this size. Several, as many as `input_size` has: inputs are (N, T, F) ids, whose vectors
+        stand side by side.
+    condition_size : int, optional
+        C: the input is a pair (x, condition), and the initial states are ``condition @ W + b``, with (N, C) vectors
+        `condition`: what a sequence is about (a class as a one-hot vector, a picture's features) starts it.
+    initial_state_std : float
+        Training starts from random states with this standard deviation, instead of zero ones, where no state is given.
     dropout : float
         On the embedding, between the layers, and before the Dense layer.
     per_step : bool
@@ -59,88 +96,115 @@ class Network:
 
     def __init__(
         self,
-        input_size: int,
+        input_size: int | Sequence[int],
         hidden_size: int,
         output_size: int,
         *,
         cell: str = "lstm",
         num_layers: int = 1,
         bidirectional: bool = False,
-        embedding_size: int | None = None,
+        embedding_size: int | Sequence[int] | None = None,
+        condition_size: int | None = None,
+        initial_state_std: float = 0.0,
         dropout: float = 0.0,
         per_step: bool = False,
+        recurrent_init: Initializer = "orthogonal",
+        forget_bias: float = 1.0,
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
         num_threads: int | None = None,
         recompute: int | None = None,
     ) -> None:
-        rng = np.random.default_rng(seed)
-        self.rng = rng
+        self.rng = rng = np.random.default_rng(seed)
         self.dropout, self.per_step, self.dtype = dropout, per_step, np.dtype(dtype)
-        self.embedding = Embedding(input_size, embedding_size, dtype=dtype, seed=rng) if embedding_size else None
+        if not initial_state_std >= 0:
+            raise ValueError(f"initial_state_std: expected a number of 0 or more, got {initial_state_std}")
+        self.initial_state_std = initial_state_std
+        layers: dict[str, Layer] = {}
+        self.embeddings: list[Embedding] = []
+        self.several = not isinstance(input_size, int | np.integer)
+        if self.several:
+            sizes = list(input_size)  # type: ignore[arg-type]
+            widths = [embedding_size] if embedding_size is None or isinstance(embedding_size, int) else embedding_size
+            if len(sizes) != len(widths) or not sizes or not all(widths):
+                raise ValueError(
+                    f"embedding_size: expected a positive size for each of input_size = {sizes}, got {embedding_size}"
+                )
+            for k, (size, width) in enumerate(zip(sizes, widths, strict=True)):
+                self.embeddings.append(Embedding(size, width, dtype=dtype, seed=rng))  # type: ignore[arg-type]
+                layers[f"embedding_{k}"] = self.embeddings[-1]
+        elif embedding_size:
+            self.embeddings = [Embedding(input_size, embedding_size, dtype=dtype, seed=rng)]  # type: ignore[arg-type]
+            layers["embedding"] = self.embeddings[0]
+        self.widths = [e.parameters["E"].shape[1] for e in self.embeddings]
         self.recurrent = Recurrent(
             cell,
-            embedding_size or input_size,
+            sum(self.widths) or input_size,  # type: ignore[arg-type]
             hidden_size,
             num_layers,
             bidirectional,
             dropout,
+            recurrent_init=recurrent_init,
+            forget_bias=forget_bias,
             dtype=dtype,
             seed=rng,
             num_threads=num_threads,
             recompute=recompute,
         )
+        layers["recurrent"] = self.recurrent
+        states = self.recurrent.states * num_layers * self.recurrent.directions * hidden_size
+        self.condition = None if condition_size is None else Dense(condition_size, states, dtype=dtype, seed=rng)
+        if self.condition is not None:
+            layers["condition"] = self.condition
         self.dense = Dense(hidden_size * self.recurrent.directions, output_size, dtype=dtype, seed=rng)
-        self.layers: dict[str, Layer] = {"recurrent": self.recurrent, "dense": self.dense}
-        if self.embedding is not None:
-            self.layers = {"embedding": self.embedding, **self.layers}
-        self._join()
+        layers["dense"] = self.dense
+        self._join(layers)
         self.state: tuple[Array, ...] | None = None
         self._masks: tuple[Array | None, Array | None] = (None, None)
+        self._conditioned = False  # the last training pass started from a condition
 
-    def _join(self) -> None:
-        """Give the layers one vector of parameters and one of gradients."""
-        size = sum(layer.size for layer in self.layers.values())
-        self.vector: Array = np.zeros(size, self.dtype)
-        self.gradient_vector: Array = np.zeros(size, self.dtype)
-        start = 0
-        for layer in self.layers.values():
-            part = slice(start, start + layer.size)
-            layer.bind(self.vector[part], self.gradient_vector[part])
-            start += layer.size
-
-    def __copy__(self) -> Network:
-        return copy.deepcopy(self)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._join()
+    @property
+    def embedding(self) -> Embedding | None:
+        """The one embedding; None without, and where there are several."""
+        return self.embeddings[0] if len(self.embeddings) == 1 else None
 
     @property
     def bidirectional(self) -> bool:
         return self.recurrent.bidirectional
 
-    def named_parameters(self) -> dict[str, Array]:
-        """``"layer.name"`` → view, for saving."""
-        return {f"{key}.{name}": p for key, layer in self.layers.items() for name, p in layer.parameters.items()}
-
     def forward(
         self,
-        x: ArrayLike,
+        x: Any,
         *,
         lengths: ArrayLike | None = None,
         state: tuple[ArrayLike, ...] | None = None,
         training: bool = False,
     ) -> Array:
-        """Return the outputs (logits or predictions), (N, output_size) or (N, T, output_size)."""
+        """Return the outputs (logits or predictions), (N, output_size) or (N, T, output_size).
+
+        `x` is (N, T, D), (N, T) or (N, T, F), as `input_size` and `embedding_size` say; with `condition_size` a pair
+        of that and the condition. A given `state`, as from the last pass, takes the place of every other initial one.
+        """
         dropping = training and self.dropout > 0
         before = after = None
-        h: Any = x
-        if self.embedding is not None:
-            h = self.embedding.forward(h, lengths=lengths, training=training)
-            if dropping:
-                before = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
-                h *= before
+        self._conditioned = False
+        if self.condition is not None:
+            if not isinstance(x, tuple) or len(x) != 2:
+                raise ValueError(f"x: expected a pair (x, condition), got a {type(x).__name__}")
+            x, condition = x
+            if state is None:
+                state = self.initial_state(condition, training=training)
+                self._conditioned = training
+        h = self._embed(x, lengths, training)
+        if self.embeddings and dropping:
+            before = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+            h *= before
+        if state is None and training and self.initial_state_std > 0:
+            shape = (self.recurrent.num_layers * self.recurrent.directions, len(h), self.recurrent.hidden_size)
+            state = tuple(
+                self.rng.normal(0, self.initial_state_std, shape).astype(self.dtype)
+                for _ in range(self.recurrent.states)
+            )
         h, self.state = self.recurrent.forward(h, state, lengths=lengths, training=training)
         if not self.per_step:
             top = self.state[0][-self.recurrent.directions :]  # (directions, N, H)
@@ -151,6 +215,26 @@ class Network:
         self._masks = (before, after)
         return self.dense.forward(h, lengths=lengths if self.per_step else None, training=training)
 
+    def initial_state(self, condition: ArrayLike, training: bool = False) -> tuple[Array, ...]:
+        """The states (num_layers * directions, N, H) that conditions (N, C) start with."""
+        if self.condition is None:
+            raise RuntimeError("initial_state: expected a Network with condition_size")
+        r = self.recurrent
+        states = self.condition.forward(np.asarray(condition, self.dtype), training=training)
+        parts = states.reshape(len(states), r.states, r.num_layers * r.directions, r.hidden_size)
+        return tuple(np.ascontiguousarray(np.swapaxes(parts[:, k], 0, 1)) for k in range(r.states))
+
+    def _embed(self, x: Any, lengths: ArrayLike | None, training: bool) -> Any:
+        if not self.embeddings:
+            return x
+        if not self.several:
+            return self.embeddings[0].forward(x, lengths=lengths, training=training)
+        x = np.asarray(x)
+        if x.ndim != 3 or x.shape[2] != len(self.embeddings):
+            raise ValueError(f"x: expected (N, T, F) = (N, T, {len(self.embeddings)}) ids, got {x.shape}")
+        vectors = [e.forward(x[:, :, k], lengths=lengths, training=training) for k, e in enumerate(self.embeddings)]
+        return np.concatenate(vectors, axis=2)
+
     def backward(self, d: Array) -> None:
         """Write ``gradient_vector``, from the gradient of the outputs, which must be 0 at padded steps."""
         before, after = self._masks
@@ -158,13 +242,22 @@ class Network:
         if after is not None:
             dh *= after
         if self.per_step:
-            dx, _ = self.recurrent.backward(dh, dx=self.embedding is not None)
+            dx, dstate = self.recurrent.backward(dh, dx=bool(self.embeddings))
         else:
             r = self.recurrent
             d_final = np.zeros((r.num_layers * r.directions, len(dh), r.hidden_size), self.dtype)
             d_final[-r.directions :] = np.stack(np.split(dh, r.directions, axis=1))
-            dx, _ = r.backward(None, (d_final, *(None,) * (r.states - 1)), dx=self.embedding is not None)
-        if self.embedding is not None and dx is not None:
+            dx, dstate = r.backward(None, (d_final, *(None,) * (r.states - 1)), dx=bool(self.embeddings))
+        if self.condition is not None:
+            if self._conditioned:
+                self.condition.backward(np.concatenate([np.swapaxes(s, 0, 1).reshape(len(d), -1) for s in dstate], 1))
+            else:
+                self.condition.gradients["W"][...] = 0
+                self.condition.gradients["b"][...] = 0
+        if dx is not None and self.embeddings:
             if before is not None:
                 dx *= before
-            self.embedding.backward(dx)
+            start = 0
+            for embedding, width in zip(self.embeddings, self.widths, strict=True):
+                embedding.backward(dx[:, :, start : start + width])
+                start += width
