@@ -1,0 +1,452 @@
+"""EncoderDecoder: one recurrent network reads the source, another writes the target, with or without attention.
+
+The architecture that training.py trains for sequences which are not aligned, with the same members as network.Network;
+Pairs gives it batches, and a search (sampling.py) drives it one token at a time. It knows layers, neither losses nor
+optimisers, nor what a token stands for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
+from .losses import softmax
+from .network import Model
+from .sequences import Sequences
+
+__all__ = ["Attention", "Encoded", "EncoderDecoder", "Pairs"]
+
+Batch = tuple[ArrayLike, ArrayLike | None, ArrayLike]  # source, its lengths, target shifted by the start token
+
+
+class Attention:
+    """Global attention: each step of the decoder reads a weighted mean of all steps of the encoder.
+
+    With h (T, H) of the decoder and m (S, M), the memory, of the encoder::
+
+        α = softmax over S of (h Wa + ba) mᵀ      context = α m      h~ = tanh([context; h] Wc + bc)
+
+    This is the "general" score of Luong et al. (2015), Effective approaches to attention-based neural machine
+    translation, without input feeding: all T steps of the decoder are one call.
+
+    Parameters
+    ----------
+    hidden_size, memory_size : int
+        H and M.
+    dtype : float32 or float64
+    seed : int or Generator, optional
+
+    Attributes
+    ----------
+    weights : array (N, T, S) or None
+        α of the last forward pass; exactly 0 past the length of a source.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        memory_size: int,
+        *,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.query = Dense(hidden_size, memory_size, dtype=dtype, seed=rng)
+        self.combine = Dense(memory_size + hidden_size, hidden_size, dtype=dtype, seed=rng)
+        self.weights: Array | None = None
+        self._kept: tuple[Array, ...] | None = None
+
+    def forward(
+        self,
+        h: Array,
+        memory: Array,
+        memory_lengths: ArrayLike | None = None,
+        *,
+        lengths: ArrayLike | None = None,
+        training: bool = False,
+    ) -> Array:
+        """Return h~ (N, T, H), from h (N, T, H) and memory (N, S, M), which must be finite past its lengths."""
+        S, M = memory.shape[1:]
+        query = self.query.forward(h, lengths=lengths, training=training)
+        scores: Array = query @ memory.swapaxes(1, 2)  # (N, T, S)
+        if memory_lengths is not None:
+            n = np.asarray(memory_lengths)[:, None]
+            padded = np.arange(S) >= n  # (N, S)
+            scores += np.where(padded & (n > 0), -np.inf, 0).astype(scores.dtype)[:, None]
+        weights = softmax(scores) if S else scores
+        if memory_lengths is not None and not n.all():
+            weights[n[:, 0] == 0] = 0
+        joined = np.empty((*h.shape[:2], M + h.shape[2]), h.dtype)
+        np.matmul(weights, memory, out=joined[..., :M])
+        joined[..., M:] = h
+        out = self.combine.forward(joined, lengths=lengths, training=training)
+        np.tanh(out, out=out)
+        self.weights = weights
+        self._kept = (memory, query, weights, out) if training else None
+        return out
+
+    def backward(self, d: Array) -> tuple[Array, Array]:
+        """Gradients of h (N, T, H) and memory (N, S, M), from that of h~."""
+        if self._kept is None:
+            raise RuntimeError("backward: expected a forward pass with training=True before it")
+        (memory, query, weights, out), self._kept = self._kept, None
+        M = memory.shape[2]
+        d_joined = self.combine.backward(d * (1 - out * out))
+        d_context, dh = d_joined[..., :M], d_joined[..., M:]
+        d_memory: Array = weights.swapaxes(1, 2) @ d_context
+        d_scores: Array = d_context @ memory.swapaxes(1, 2)
+        d_scores -= np.einsum("nts,nts->nt", d_scores, weights)[..., None]
+        d_scores *= weights
+        d_memory += d_scores.swapaxes(1, 2) @ query
+        dh += self.query.backward(d_scores @ memory)
+        return dh, d_memory
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Sources that were read once, to be decoded token by token; see :meth:`EncoderDecoder.encode`.
+
+    Attributes
+    ----------
+    memory : array (N, S, M)
+        What the encoder said at each step, for attention.
+    lengths : array (N,) or None
+    state : tuple of arrays (num_layers, N, H)
+        Of the decoder, before its first token.
+    """
+
+    memory: Array
+    lengths: Array | None
+    state: tuple[Array, ...]
+
+    @property
+    def start(self) -> tuple[Array, ...]:
+        """The state of a search with one hypothesis for each source: its source, then the decoder's state by rows."""
+        return (np.arange(len(self.memory)), *(s.swapaxes(0, 1) for s in self.state))
+
+
+class EncoderDecoder(Model):
+    """(Embedding) → encoder → bridge → decoder on the target so far → (attention) → Dense.
+
+    With x the source and y_1 .. y_n the target, which the decoder is taught one token ahead (teacher forcing)::
+
+        m, s = encoder(x)      s' = Dense(s) for each layer and each of h, c      (the bridge)
+        h = decoder(<sos> y_1 .. y_n, from s')      h~ = attention(h, m), or h      logits = h~ W + b
+
+    and the logits of step t stand for y_t, of the last one for <eos>.
+
+    Parameters
+    ----------
+    source_size, target_size : int
+        Features of a step, or the size of the vocabulary; size of the target's vocabulary.
+    hidden_size : int
+        H, units of each layer and direction of the encoder, and of each layer of the decoder.
+    cell : str
+        One of :func:`rnnfast.cells`, for both.
+    num_layers : int
+        Of the encoder and of the decoder.
+    bidirectional : bool
+        Whether the encoder walks both ways; the decoder never does.
+    embedding_size : int, optional
+        Of the source. None: (N, S, source_size) features. 0: token ids as one-hot words. Positive: token ids through an
+        :class:`Embedding` of this size.
+    target_embedding : int
+        The same for the target, which is token ids: 0 or positive.
+    attention : bool
+        See :class:`Attention`. Without it the decoder knows of the source what its first state holds.
+    dropout : float
+        On the embeddings, between the layers, and before the Dense layer.
+    recurrent_init, forget_bias :
+        As in :class:`LSTM`.
+    dtype : float32 or float64
+    seed : int, optional
+    num_threads, recompute : int, optional
+        As in :func:`rnnfast.forward`.
+
+    Attributes
+    ----------
+    vector, gradient_vector : arrays
+        All parameters and all gradients; those of the layers are views into them.
+    attention_weights : array (N, T, S) or None
+        How much step t of the last forward pass read of each step of its source.
+    state : tuple of arrays or None
+        Of the decoder, after the last forward pass.
+
+    References
+    ----------
+    Sutskever et al. (2014), Sequence to sequence learning with neural networks; Cho et al. (2014), Learning phrase
+    representations using RNN encoder-decoder. Luong et al. (2015) for the attention.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast.encoder_decoder import EncoderDecoder, Pairs
+    >>> pairs = Pairs([[4, 5, 6], [7]], [[5, 4], [6, 6, 4]])
+    >>> x, y, lengths = pairs.batch(np.array([0, 1]))
+    >>> model = EncoderDecoder(8, 7, 4, embedding_size=3, target_embedding=3, seed=0)
+    >>> model.forward(x, lengths=lengths).shape, y.tolist()
+    ((2, 4, 7), [[5, 4, 2, 0], [6, 6, 4, 2]])
+    """
+
+    # What training.py asks: there are outputs for each step of the target, and whole sequences are needed.
+    per_step = bidirectional = True
+
+    def __init__(
+        self,
+        source_size: int,
+        target_size: int,
+        hidden_size: int,
+        *,
+        cell: str = "lstm",
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        embedding_size: int | None = 32,
+        target_embedding: int = 32,
+        attention: bool = True,
+        dropout: float = 0.0,
+        recurrent_init: Initializer = "orthogonal",
+        forget_bias: float = 1.0,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+        num_threads: int | None = None,
+        recompute: int | None = None,
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        self.rng, self.dropout, self.dtype = rng, dropout, np.dtype(dtype)
+        options: dict[str, Any] = {"dtype": dtype, "seed": rng}
+        self.source_embedding = Embedding(source_size, embedding_size, **options) if embedding_size else None
+        self.target_embedding = Embedding(target_size, target_embedding, **options) if target_embedding else None
+        recurrent: dict[str, Any] = {
+            **options,
+            "recurrent_init": recurrent_init,
+            "forget_bias": forget_bias,
+            "num_threads": num_threads,
+            "recompute": recompute,
+        }
+        self.encoder = Recurrent(
+            cell, embedding_size or source_size, hidden_size, num_layers, bidirectional, dropout, **recurrent
+        )
+        self.decoder = Recurrent(
+            cell, target_embedding or target_size, hidden_size, num_layers, False, dropout, **recurrent
+        )
+        memory_size = hidden_size * self.encoder.directions
+        self.bridge = [
+            [Dense(memory_size, hidden_size, **options) for _ in range(num_layers)] for _ in range(self.encoder.states)
+        ]
+        self.attention = Attention(hidden_size, memory_size, **options) if attention else None
+        self.dense = Dense(hidden_size, target_size, **options)
+        layers: dict[str, Layer | None] = {
+            "source_embedding": self.source_embedding,
+            "target_embedding": self.target_embedding,
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            **{f"bridge_{'hc'[k]}_l{i}": dense for k, row in enumerate(self.bridge) for i, dense in enumerate(row)},
+            "query": None if self.attention is None else self.attention.query,
+            "combine": None if self.attention is None else self.attention.combine,
+            "dense": self.dense,
+        }
+        self._join({name: layer for name, layer in layers.items() if layer is not None})
+        self.state: tuple[Array, ...] | None = None
+        self._masks: tuple[Array | None, ...] = (None, None, None)
+
+    @property
+    def attention_weights(self) -> Array | None:
+        return None if self.attention is None else self.attention.weights
+
+    def forward(
+        self,
+        x: Batch,
+        *,
+        lengths: ArrayLike | None = None,
+        state: None = None,
+        training: bool = False,
+    ) -> Array:
+        """Return the logits (N, T, target_size) of every step of the target.
+
+        Parameters
+        ----------
+        x : tuple (source, source_lengths, target)
+            Source (N, S) ids or (N, S, source_size) features, its (N,) lengths or None, and the target (N, T) ids,
+            <sos> first: what the decoder reads.
+        lengths : array of integers, (N,), optional
+            Of the targets, <sos> counted.
+        state : None
+            The decoder starts from the encoder's state alone.
+        training : bool
+            Store what :meth:`backward` needs, and apply dropout.
+        """
+        if state is not None:
+            raise ValueError("state: expected None, for the decoder starts from the state of the encoder; truncate and "
+                             "carry_state do not apply to an EncoderDecoder")  # fmt: skip
+        if not isinstance(x, tuple | list) or len(x) != 3:
+            raise TypeError(f"x: expected a tuple (source, source_lengths, target), got {type(x).__name__}")
+        source, source_lengths, target = x
+        encoded, source_mask = self._encode(source, source_lengths, training)
+        h, target_mask = self._embed(self.target_embedding, target, lengths, training)
+        if len(encoded.memory) != len(h):
+            raise ValueError(f"x: expected as many targets as N = {len(encoded.memory)} sources, got {len(h)}")
+        h, self.state = self.decoder.forward(h, encoded.state, lengths=lengths, training=training)
+        if self.attention is not None:
+            h = self.attention.forward(h, encoded.memory, encoded.lengths, lengths=lengths, training=training)
+        mask = None
+        if training and self.dropout:
+            mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+            h = h * mask  # attention needs its own outputs again
+        self._masks = (source_mask, target_mask, mask)
+        return self.dense.forward(h, lengths=lengths, training=training)
+
+    def backward(self, d: Array) -> None:
+        """Write ``gradient_vector``, from the gradient of the logits, which must be 0 at padded steps."""
+        source_mask, target_mask, mask = self._masks
+        dh, d_memory = self.dense.backward(d), None
+        if mask is not None:
+            dh *= mask
+        if self.attention is not None:
+            dh, d_memory = self.attention.backward(dh)
+        d_target, d_state = self.decoder.backward(dh, dx=self.target_embedding is not None)
+        _embed_backward(self.target_embedding, d_target, target_mask)
+        d_source, _ = self.encoder.backward(
+            d_memory, self._bridge_backward(d_state), dx=self.source_embedding is not None
+        )
+        _embed_backward(self.source_embedding, d_source, source_mask)
+
+    def encode(self, source: ArrayLike, lengths: ArrayLike | None = None) -> Encoded:
+        """Read sources (N, S) or (N, S, source_size), to write their targets by :meth:`decode_step`."""
+        return self._encode(source, lengths, training=False)[0]
+
+    def decode_step(
+        self, encoded: Encoded, state: tuple[Array, ...], tokens: ArrayLike
+    ) -> tuple[Array, tuple[Array, ...]]:
+        """One step of n hypotheses: the logits of the token that follows, and the state after it.
+
+        Parameters
+        ----------
+        encoded : Encoded
+            Of :meth:`encode`.
+        state : tuple of arrays with n rows
+            ``encoded.start``, or what this returned, rows chosen and repeated at will (``tuple(s[rows] for s in
+            state)``); the first array says which source each hypothesis belongs to.
+        tokens : (n,) integers
+            The last token of each, <sos> at first.
+
+        Returns
+        -------
+        logits : array (n, target_size)
+        state : tuple of arrays with n rows
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rnnfast.encoder_decoder import EncoderDecoder
+        >>> model = EncoderDecoder(8, 7, 4, seed=0)
+        >>> encoded = model.encode([[4, 5, 6], [7, 0, 0]], [3, 1])
+        >>> logits, state = model.decode_step(encoded, encoded.start, [1, 1])
+        >>> logits.shape, [s.shape for s in state]
+        ((2, 7), [(2,), (2, 1, 4), (2, 1, 4)])
+        """
+        source, *states = state
+        ids = np.asarray(tokens)[:, None]
+        h, _ = self._embed(self.target_embedding, ids, None, False)
+        h, final = self.decoder.forward(h, tuple(s.swapaxes(0, 1) for s in states))
+        if self.attention is not None:
+            memory, lengths = encoded.memory, encoded.lengths
+            if not np.array_equal(source, np.arange(len(memory))):
+                memory, lengths = memory[source], None if lengths is None else lengths[source]
+            h = self.attention.forward(h, memory, lengths)
+        return self.dense.forward(h[:, 0]), (source, *(s.swapaxes(0, 1) for s in final))
+
+    def _encode(self, source: ArrayLike, lengths: ArrayLike | None, training: bool) -> tuple[Encoded, Array | None]:
+        h, mask = self._embed(self.source_embedding, source, lengths, training)
+        memory, final = self.encoder.forward(h, lengths=lengths, training=training)
+        L, directions, N = self.encoder.num_layers, self.encoder.directions, len(memory)
+        state = []
+        for s, bridge in zip(final, self.bridge, strict=True):
+            ends = s.reshape(L, directions, N, -1).swapaxes(1, 2).reshape(L, N, -1)  # both directions side by side
+            state.append(np.stack([dense.forward(e, training=training) for dense, e in zip(bridge, ends, strict=True)]))
+        return Encoded(memory, None if lengths is None else np.asarray(lengths), tuple(state)), mask
+
+    def _bridge_backward(self, d_state: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Gradients of the encoder's final state (num_layers * directions, N, H), from those of the decoder's first."""
+        H = self.encoder.hidden_size
+        result = []
+        for d, bridge in zip(d_state, self.bridge, strict=True):
+            ends = np.stack([dense.backward(e) for dense, e in zip(bridge, d, strict=True)])  # (L, N, directions * H)
+            result.append(ends.reshape(*ends.shape[:2], -1, H).swapaxes(1, 2).reshape(-1, ends.shape[1], H))
+        return tuple(result)
+
+    def _embed(
+        self, embedding: Embedding | None, x: ArrayLike, lengths: ArrayLike | None, training: bool
+    ) -> tuple[Any, Array | None]:
+        """What a recurrent layer reads, and the mask of the dropout on it."""
+        if embedding is None:
+            return np.asarray(x), None
+        h = embedding.forward(x, lengths=lengths, training=training)
+        if not (training and self.dropout):
+            return h, None
+        mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+        h *= mask
+        return h, mask
+
+
+def _embed_backward(embedding: Embedding | None, d: Array | None, mask: Array | None) -> None:
+    if embedding is not None and d is not None:
+        embedding.backward(d if mask is None else np.multiply(d, mask, out=d))
+
+
+class Pairs:
+    """Sources and their targets, and batches of them for an :class:`EncoderDecoder`.
+
+    Parameters
+    ----------
+    sources : list of arrays (S_i,) of ids or (S_i, D)
+    targets : list of arrays (T_i,) of ids
+    start, stop : int
+        Ids of <sos> and <eos>, which frame each target: those of :class:`Vocabulary`.
+
+    Attributes
+    ----------
+    lengths : array (N,)
+        Of the targets, <eos> counted: steps of the decoder.
+    source_lengths : array (N,)
+    y : list of arrays (T_i,)
+        The targets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rnnfast.encoder_decoder import Pairs
+    >>> (source, source_lengths, read), y, lengths = Pairs([[4, 5, 6], [7]], [[8], [9, 8]]).batch(np.array([1, 0]))
+    >>> source.tolist(), source_lengths.tolist()
+    ([[7, 0, 0], [4, 5, 6]], [1, 3])
+    >>> read.tolist(), y.tolist(), lengths.tolist()
+    ([[1, 9, 8], [1, 8, 0]], [[9, 8, 2], [8, 2, 0]], [3, 2])
+    """
+
+    per_step = True
+
+    def __init__(self, sources: Sequence[Any], targets: Sequence[Any], *, start: int = 1, stop: int = 2) -> None:
+        if len(sources) != len(targets):
+            raise ValueError(f"targets: expected one for each of N = {len(sources)} sources, got {len(targets)}")
+        ids = [np.asarray(t) for t in targets]
+        for i, t in enumerate(ids):
+            if t.ndim != 1 or (t.size and t.dtype.kind not in "iu"):
+                raise ValueError(f"targets[{i}]: expected (T,) token ids, got {t.shape} of {t.dtype}")
+        framed = [np.concatenate([[start], t.astype(np.int64), [stop]]) for t in ids]
+        self.y = ids
+        self._sources, self._targets = Sequences(sources), Sequences(framed)
+        self.source_lengths, self.lengths = self._sources.lengths, self._targets.lengths - 1
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, rows: NDArray[np.int64]) -> tuple[tuple[Array, NDArray[np.int64], Array], Array, NDArray[np.int64]]:
+        """Return ((source, its lengths, what the decoder reads), what it is to say, lengths) of these rows, padded."""
+        source, _, source_lengths = self._sources.batch(rows)
+        framed, lengths = self._targets.batch(rows)[0], self.lengths[rows]
+        read = np.where(np.arange(framed.shape[1] - 1) < lengths[:, None], framed[:, :-1], 0)
+        return (source, source_lengths, read), framed[:, 1:], lengths
