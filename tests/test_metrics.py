@@ -103,6 +103,7 @@ def test_metrics_agree_with_scikit_learn() -> None:
         ("U-X B-X I-X L-X L-X M-X", [("X", 0, 1), ("X", 1, 4), ("X", 4, 5), ("X", 5, 6)]),  # BILOU, and a stray L
         ("B-X I-Y I-Y", [("X", 0, 1), ("Y", 1, 3)]),  # another type begins another entity
         ("B-X B-X", [("X", 0, 1), ("X", 1, 2)]),
+        ("I-X S-X B-X U-X", [("X", 0, 1), ("X", 1, 2), ("X", 2, 3), ("X", 3, 4)]),
         ("O E-X I-X", [("X", 1, 2), ("X", 2, 3)]),
         ("B-X E-Y", [("X", 0, 1), ("Y", 1, 2)]),
         ("B I O S", [("", 0, 2), ("", 3, 4)]),

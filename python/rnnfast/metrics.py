@@ -197,8 +197,7 @@ def entity_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 
     References
     ----------
-    Tjong Kim Sang and De Meulder (2003), Introduction to the CoNLL-2003 shared task. Ramshaw and Marcus (1995), Text
-    chunking using transformation-based learning, for the tags.
+    Tjong Kim Sang and De Meulder (2003), Introduction to the CoNLL-2003 shared task.
 
     Examples
     --------
@@ -297,7 +296,7 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
         return max(len(a), len(b))
     # Neighbours in a column of the dynamic programme differ by 1, 0 or -1: two integers of len(a) bits hold the column,
     # and all its cells are computed at once.
-    places: dict[Hashable, int] = {}  # token -> bits of its places in a
+    places: dict[Hashable, int] = {}  # token -> a bit for each of its places in a
     for i, token in enumerate(a):
         places[token] = places.get(token, 0) | 1 << i
     every, last = (1 << len(a)) - 1, 1 << len(a) - 1
@@ -455,7 +454,7 @@ def _plain(label: Any) -> Any:
 
 
 def _sorted(labels: Iterable[Any]) -> list[Any]:
-    """Sorted, and by type first where types differ, as None and str do."""
+    """Numbers first, then by type: None and str have no order of their own."""
     return sorted(labels, key=lambda k: ("" if isinstance(k, int | float) else type(k).__name__, k))
 
 
@@ -498,5 +497,5 @@ def _difference(place: str, true: NDArray[Any], predicted: NDArray[Any]) -> NDAr
             raise ValueError(f"{name}{place}{at}: expected a finite number, got {array[tuple(at)]}")
     if true.shape != predicted.shape:
         raise ValueError(f"y_pred{place}: expected {true.shape} as in y_true{place}, got {predicted.shape}")
-    difference: NDArray[np.float64] = predicted.astype(np.float64) - true
-    return difference.ravel()
+    errors: NDArray[np.float64] = np.subtract(predicted, true, dtype=np.float64).ravel()
+    return errors
