@@ -24,14 +24,17 @@ FITTING: list[tuple[Any, Any, type[Exception], str]] = [
     (None, [0], TypeError, "X: expected a list of sequences, got NoneType"),
     ((s for s in TEXTS), [0, 1, 1], TypeError, "X: expected a list of sequences, got generator"),
     (TEXTS, [0, 1], ValueError, "y: expected (N,) = (3,) labels, got (2,)"),
-    (TEXTS, [[0], [1], [1]], ValueError, "y: expected (N,) = (3,) labels, got (3, 1)"),
+    (TEXTS, [[0, 1], [1, 1], [1, 0]], ValueError, "y: expected (N,) = (3,) labels, got (3, 2)"),
+    (TEXTS, None, ValueError, "y: SequenceClassifier requires y to be passed, but the target y is None"),
+    (TEXTS, [0.5, 1, 1], ValueError, "y[0] = 0.5: expected a class. Unknown label type: continuous"),
+    (TEXTS, [0, np.nan, 1], ValueError, "y[1] = nan: expected a class."),
     (TEXTS, [[0], [1, 2], [1]], ValueError, "y: expected one array, got parts of unequal shape"),
     (TEXTS, 1, ValueError, "y: expected (N,) = (3,) labels, got ()"),
     (TEXTS, ["a", None, "b"], TypeError, "y: expected labels of one kind"),
     (TEXTS, [b"a", b"b", b"b"], TypeError, "y: expected strings, integers or booleans, got |S1"),
     (TEXTS, np.zeros(3, "M8[s]"), TypeError, "y: expected strings, integers or booleans, got datetime64[s]"),
-    (TEXTS, ["a", "a", "a"], ValueError, "y: expected at least two classes, got 'a' alone"),
-    (TEXTS, [1, 1, 1], ValueError, "y: expected at least two classes, got 1 alone"),
+    (TEXTS, ["a", "a", "a"], ValueError, "y: expected at least two classes, got 1 class, 'a'"),
+    (TEXTS, [1, 1, 1], ValueError, "y: expected at least two classes, got 1 class, 1"),
     (["good", "", "bad"], [0, 1, 1], ValueError, "X[1]: expected at least one step, got an empty sequence ('')"),
     (["good", "bad", "?!"], [0, 1, 1], ValueError, "X[2]: expected at least one word, got none in '?!'"),
     ([["good"], [], ["bad"]], [0, 1, 1], ValueError, "X[1]: expected at least one step, got an empty sequence ([])"),
@@ -39,11 +42,11 @@ FITTING: list[tuple[Any, Any, type[Exception], str]] = [
     ([[4], [], [5]], [0, 1, 1], ValueError, "X[1]: expected at least one step"),
     ([np.zeros((0, 3)), *FEATURES], [0, 1, 1], ValueError, "X[0]: expected at least one step"),
     ([[], *FEATURES], [0, 1, 1], ValueError, "X[0]: expected at least one step"),
-    (np.zeros((2, 0)), [0, 1], ValueError, "X[0]: expected at least one step"),
+    (np.zeros((2, 0)), [0, 1], ValueError, "X: 0 feature(s) (shape=(2, 0)) while a minimum of 1 is required."),
     ([[4], [-1], [5]], [0, 1, 1], ValueError, "X[1]: expected token ids of 0 or more, got -1"),
     (["good", None, "bad"], [0, 1, 1], TypeError, "X[1]: expected a string, tokens, ids or an array, got None"),
-    ([1.5, 2.5], [0, 1], TypeError, "X[0]: expected a string, tokens, ids or an array, got 1.5"),
-    (np.array([1.5, 2.5]), [0, 1], TypeError, "X[0]: expected a string, tokens, ids or an array, got"),
+    ([1.5, 2.5], [0, 1], ValueError, "X[0]: expected a string, tokens, ids or an array, got 1.5"),
+    (np.array([1.5, 2.5]), [0, 1], ValueError, "X: expected an array (N, T), got one of (2,). Reshape your data"),
     ([[None], [None]], [0, 1], TypeError, "X[0]: expected a string, tokens, ids or an array of numbers, got [None]"),
     ([[1j], [2j]], [0, 1], TypeError, "X[0]: expected a string, tokens, ids or an array of numbers, got [1j]"),
     (["good", ["bad"]], [0, 1], ValueError, "X: expected sequences of one kind, got text and tokens"),
@@ -53,9 +56,13 @@ FITTING: list[tuple[Any, Any, type[Exception], str]] = [
     ([np.ones((2, 3)), np.ones((2, 4))], [0, 1], ValueError, "X[1]: expected (T, D) = (T, 3) as in fit, got (2, 4)"),
     ([np.ones((2, 3)), np.ones(2)], [0, 1], ValueError, "X[1]: expected (T, D) = (T, 3) as in fit, got (2, 1)"),
     (np.ones((2, 3, 4, 5)), [0, 1], ValueError, "X[0]: expected (T, D) or (T,) numbers, got (3, 4, 5)"),
-    ([np.ones((2, 2)), NAN], [0, 1], ValueError, "X[1][1, 0] = nan: expected a finite number"),
-    ([[1.0], [0.5, np.inf]], [0, 1], ValueError, "X[1][1, 0] = inf: expected a finite number"),
-    ([[1.0], [0.5, 1e300]], [0, 1], ValueError, "X[1][1, 0] = inf: expected a finite number"),  # not a float32
+    ([np.ones((2, 2)), NAN], [0, 1], ValueError, "X[1][1, 0] is NaN: expected a finite number"),
+    (
+        [[1.0], [0.5, np.inf]],
+        [0, 1],
+        ValueError,
+        "X[1][1, 0] is inf, infinity or too large for float64: expected a finite number",
+    ),
 ]
 
 
@@ -77,7 +84,7 @@ PREDICTING: list[tuple[Any, Any, type[Exception], str]] = [
     (IDS, [[0.5]], ValueError, "X: expected ids as in fit, got features"),
     (FEATURES, [np.ones((2, 3)), np.ones((5, 2))], ValueError, "X[1]: expected (T, D) = (T, 3) as in fit, got (5, 2)"),
     (FEATURES, np.ones((2, 5)), ValueError, "X[0]: expected (T, D) = (T, 3) as in fit, got (5, 1)"),
-    (FEATURES, np.full((1, 2, 3), np.nan), ValueError, "X[0][0, 0] = nan: expected a finite number"),
+    (FEATURES, np.full((1, 2, 3), np.nan), ValueError, "X[0][0, 0] is NaN: expected a finite number"),
 ]
 
 
@@ -89,19 +96,31 @@ def test_predict(X: Any, wrong: Any, error: type[Exception], message: str) -> No
             call(wrong)
 
 
+def test_numbers_beyond_the_dtype() -> None:
+    X = [[1.0], [0.5, 1e300]]
+    with pytest.raises(ValueError, match=re.escape("X[1][1, 0] is inf, infinity or too large for float32")):
+        SequenceClassifier(**OPTIONS, scale=False).fit(X, [0, 1])
+    model = SequenceClassifier(**OPTIONS).fit(X, [0, 1])  # scaled, they fit
+    with pytest.raises(ValueError, match=re.escape("X[0][0, 0] is NaN: expected a finite number")):
+        model.predict([[np.nan]])
+
+
 def test_score() -> None:
     model = SequenceClassifier(**OPTIONS).fit(TEXTS, ["a", "b", "b"])
-    with pytest.raises(ValueError, match=re.escape("y[2] = 'c': expected one of the classes seen in fit, 'a', 'b'")):
-        model.score(TEXTS, ["a", "b", "c"])
-    for y, shape in ((["a"], "(1,)"), (["a"] * 4, "(4,)"), ([["a"]] * 3, "(3, 1)"), ("a", "()")):
+    with pytest.warns(UserWarning, match="y: 1 of 3 labels were not seen in fit, and count as wrong"):
+        assert model.score(TEXTS, ["a", "b", "c"]) <= 2 / 3
+    for y, shape in ((["a"], "(1,)"), (["a"] * 4, "(4,)"), ([["a", "b"]] * 3, "(3, 2)"), ("a", "()")):
         with pytest.raises(ValueError, match=re.escape(f"y: expected (N,) = (3,) labels, got {shape}")):
             model.score(TEXTS, y)
 
 
 def test_validation() -> None:
     model = SequenceClassifier(**OPTIONS)
-    with pytest.raises(ValueError, match=re.escape("y[0] = 9: expected one of the classes seen in fit, 0, 1")):
+    with pytest.raises(ValueError, match="validation: expected some labels that are in y, got none"):
         model.fit(TEXTS, [0, 1, 1], validation=(["film"], [9]))
+    with pytest.warns(UserWarning, match="validation: 1 of 2 sequences have labels not in y: they are left out"):
+        model.fit(TEXTS, [0, 1, 1], validation=(["film", "good"], [9, 0]))
+    assert model.history_["val_accuracy"][0] in (0.0, 1.0)  # of one sequence
     with pytest.raises(ValueError, match=re.escape("y: expected (N,) = (1,) labels, got (2,)")):
         model.fit(TEXTS, [0, 1, 1], validation=(["film"], [0, 1]))
     for part in (1.0, -0.1, float("nan")):

@@ -1,0 +1,375 @@
+"""What the five estimators share: parameters, scikit-learn's conventions, one way to train, to save and to load.
+
+An estimator turns what a person has into sequences (encoding.py), builds a model (network.py), trains it with fit
+(training.py) and reads its outputs. scikit-learn is not needed; where it is loaded, its exceptions and tags are used.
+An estimator must not know how a gradient is computed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..callbacks import Callback, History
+from ..files import ModelFileError, read_model, write_model
+from ..network import Model
+from ..optimizers import Adam
+from ..preprocessing import split
+from ..training import fit
+from .encoding import columns_of, sequences_of
+
+__all__ = [
+    "PARAMETERS",
+    "SequenceEstimator",
+    "describe_labels",
+    "not_fitted",
+    "rebuild_labels",
+    "warn_of_column",
+    "with_parameters",
+]
+
+Array = NDArray[Any]
+
+PARAMETERS = """cell : str
+        One of :func:`rnnfast.cells`.
+    hidden_size, num_layers : int
+        Units of each layer and direction; recurrent layers on top of each other.
+    bidirectional : bool
+        Read each sequence from both ends. Needs whole sequences: not for generation, nor with `truncate` at each step.
+    embedding_size : int
+        Size of a token's vector; 0 means one-hot tokens. Not used for features.
+    dropout : float
+        Part of the activations that training sets to 0: of the embedding, between layers, before the last layer.
+    batch_size : int
+        Sequences for each step of the optimiser (Adam).
+    learning_rate : float
+    schedule : "constant", "linear" or "cosine"
+        How the learning rate goes on: see :func:`rnnfast.fit`.
+    max_epochs : int
+        Most passes over the data.
+    tol, target_loss, patience :
+        When to stop before that: the loss is zero, or at most `target_loss`, or `patience` passes in a row have not
+        improved the monitored figure by more than `tol`.
+    validation_fraction : float
+        Part of the training data that is held out to choose the best pass; 0 is none.
+    clip_norm, clip_value, truncate :
+        Clipping of the gradient, and truncated back-propagation through time: see :func:`rnnfast.fit`.
+    initial_state_std : float
+        Training starts sequences from random states of this deviation; 0 is from zero.
+    random_state : int, Generator or RandomState, optional
+        Seed of the weights, the dropout, the order of the batches and the validation part: the same seed gives the
+        same model, bit for bit.
+    dtype : "float32" or "float64"
+    n_jobs : int, optional
+        Threads; None is :func:`rnnfast.get_num_threads`. Results do not depend on it.
+    verbose : int
+        1 prints a line for each pass.
+    warm_start : bool
+        A second fit goes on from the weights of the first; vocabularies, classes and scales stay as they were.
+    callbacks : iterable of Callback
+"""
+
+
+def with_parameters(cls: type) -> type:
+    """Put the shared parameters where a docstring says ``{parameters}``."""
+    if cls.__doc__ is not None:
+        cls.__doc__ = cls.__doc__.replace("{parameters}\n", PARAMETERS)
+    return cls
+
+
+@dataclass(eq=False, repr=False)
+class SequenceEstimator:
+    """Base of the estimators. A subclass adds its own parameters, and the methods that raise NotImplementedError."""
+
+    cell: str = "lstm"
+    hidden_size: int = 64
+    num_layers: int = 1
+    bidirectional: bool = True
+    embedding_size: int = 64
+    dropout: float = 0.0
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    schedule: str = "constant"
+    max_epochs: int = 12
+    tol: float = 0.0
+    target_loss: float | None = None
+    patience: int | None = None
+    validation_fraction: float = 0.0
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    truncate: int | None = None
+    initial_state_std: float = 0.0
+    random_state: Any = None
+    dtype: str = "float32"
+    n_jobs: int | None = None
+    verbose: int = 0
+    warm_start: bool = False
+    callbacks: Iterable[Callback] = ()
+
+    _estimator_type: ClassVar[str | None] = None  # "classifier" or "regressor" for scikit-learn
+    network_: Any = field(init=False)  # what fit sets; vars(model) has none of it before
+    history_: History = field(init=False)
+    fitted_params_: dict[str, Any] = field(init=False)
+    n_features_in_: int = field(init=False)
+    _columns: int | None = field(init=False)  # T, where fit was given an array (N, T)
+
+    # ---- parameters, as scikit-learn asks for them: __init__ stores them and does nothing else
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        return [name for name in inspect.signature(cls).parameters]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name."""
+        return {name: getattr(self, name) for name in self._parameter_names()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; an unknown one is a ValueError."""
+        names = self._parameter_names()
+        for name, value in params.items():
+            if name not in names:
+                raise ValueError(f"{name}: expected one of {', '.join(names)}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self)).parameters
+        changed = {k: v for k, v in self.get_params().items() if repr(v) != repr(defaults[k].default)}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in changed.items())})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "network_" in vars(self)
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn import utils
+
+        tags = utils.Tags(
+            estimator_type=self._estimator_type,
+            target_tags=utils.TargetTags(required=self._estimator_type is not None),
+            input_tags=utils.InputTags(three_d_array=True),
+        )
+        if self._estimator_type == "classifier":
+            tags.classifier_tags = utils.ClassifierTags()
+        elif self._estimator_type == "regressor":
+            tags.regressor_tags = utils.RegressorTags()
+            tags.target_tags.multi_output = True
+        return tags
+
+    # ---- training
+
+    def _seed(self) -> int | None:
+        """An integer for all that is random in one fit, or None."""
+        if self.random_state is None or isinstance(self.random_state, int | np.integer):
+            return None if self.random_state is None else int(self.random_state)
+        draw = getattr(self.random_state, "integers", None) or getattr(self.random_state, "randint", None)
+        if draw is None:
+            raise TypeError(f"random_state: expected None, an integer or a generator, got {self.random_state!r}")
+        return int(draw(2**31 - 1))
+
+    def _goes_on(self) -> bool:
+        return bool(self.warm_start) and self.__sklearn_is_fitted__()
+
+    def _hold_out(self, n: int, seed: int | None) -> tuple[Array, Array]:
+        """Rows to train on and rows to choose the best pass with; the latter may be none."""
+        part = self.validation_fraction
+        if not isinstance(part, int | float | np.number) or not 0 <= part < 1:
+            raise ValueError(f"validation_fraction: expected 0 <= part < 1, got {part}")
+        if part == 0:
+            return np.arange(n), np.arange(0)
+        try:
+            train, valid = split(n, (1 - part, part), 0 if seed is None else seed)
+        except ValueError as error:
+            raise ValueError(
+                f"validation_fraction = {part}: {n} sequences are too few to hold a part out; pass more, or 0"
+            ) from error
+        return train, valid
+
+    def _settings(self, seed: int | None) -> dict[str, Any]:
+        """The parameters that a Network takes under the same names."""
+        return {
+            "cell": self.cell,
+            "num_layers": self.num_layers,
+            "dropout": self.dropout,
+            "initial_state_std": self.initial_state_std,
+            "dtype": self.dtype,
+            "seed": seed,
+            "num_threads": self.n_jobs,
+        }
+
+    def _train(self, network: Model, data: Any, held_out: Any, *, seed: int | None, **options: Any) -> None:
+        """Train, then keep what the subclass's fitted attributes belong to: nothing is kept of a fit that failed."""
+        self._check_parameters()
+        callbacks = [*self.callbacks, *([_PrintEpochs()] if self.verbose else [])]
+        history = fit(
+            network,
+            data,
+            optimizer=Adam(self.learning_rate),
+            schedule=self.schedule,  # type: ignore[arg-type]
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            target_loss=self.target_loss,
+            patience=self.patience,
+            tol=self.tol,
+            validation=held_out,
+            clip_norm=self.clip_norm,
+            clip_value=self.clip_value,
+            truncate=self.truncate,
+            seed=seed,
+            callbacks=callbacks,
+            **options,
+        )
+        self._keep(network, history)
+
+    def _remember_input(self, X: Any, size: int) -> None:
+        self._columns = columns_of(X)
+        self.n_features_in_ = size if self._columns is None else self._columns
+
+    def _keep(self, network: Model, history: History) -> None:
+        state: dict[str, Any] = {"network_": network, "history_": history, "fitted_params_": self.get_params()}
+        vars(self).update(state)  # what save writes: set_params does not change a fitted model
+
+    def _check_parameters(self) -> None:
+        for name in ("tol", "initial_state_std"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
+                raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
+
+    def _fitted(self) -> Any:
+        if not self.__sklearn_is_fitted__():
+            raise not_fitted(type(self).__name__)
+        return self.network_
+
+    # ---- files
+
+    def _describe(self) -> dict[str, Any]:
+        """The fitted attributes, but for the network, as JSON can hold them."""
+        raise NotImplementedError
+
+    def _rebuild(self, settings: dict[str, Any]) -> None:
+        """Set the fitted attributes from what `_describe` returned; anything else is a ValueError or TypeError."""
+        raise NotImplementedError
+
+    def _build(self, seed: int | None = None) -> Model:
+        """A new model for the parameters and the fitted attributes."""
+        raise NotImplementedError
+
+    def _least_size(self) -> int:
+        """How many numbers a model for the parameters and the fitted attributes has at least."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to a safetensors file, whole or not at all.
+
+        Callbacks are not saved, and of a `random_state` only an integer.
+        """
+        network = self._fitted()
+        params = {k: v for k, v in self.fitted_params_.items() if k != "callbacks"}
+        params["dtype"] = network.dtype.name
+        if not isinstance(params["random_state"], int | np.integer):
+            params["random_state"] = None
+        write_model(path, type(self).__name__, network.named_parameters(), {"params": params, **self._describe()})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a model that :meth:`save` wrote; it predicts the same bits.
+
+        Raises
+        ------
+        ModelFileError
+            The file is not such a model.
+        """
+        arrays, settings = read_model(path, cls.__name__)
+        try:
+            model = cls(**settings["params"])
+            for name in ("hidden_size", "num_layers", "embedding_size"):
+                if type(getattr(model, name)) is not int or getattr(model, name) < 0:
+                    raise ValueError(f"{name} = {getattr(model, name)!r}, no integer of 0 or more")
+            model._rebuild(settings)
+            # Before memory is taken for a network: can its settings, read from a file, belong to so many numbers?
+            H = model.hidden_size
+            if max(H * H * model.num_layers, model._least_size()) > sum(array.size for array in arrays.values()):
+                raise ValueError("settings that need more arrays than are there")
+            network = model._build()
+            own = network.named_parameters()
+            wrong = [
+                name
+                for name in sorted({*own, *arrays})
+                if name not in own
+                or name not in arrays
+                or (own[name].shape, own[name].dtype) != (arrays[name].shape, arrays[name].dtype)
+            ]
+            if wrong:
+                raise ValueError(f"arrays that do not fit its settings: {', '.join(wrong)}")
+            for name, array in arrays.items():
+                own[name][...] = array
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise ModelFileError(f"{path}: expected a whole {cls.__name__}, got one with {error}") from error
+        model._keep(network, History())
+        return model
+
+    # ---- what several of them need
+
+    def _input(self, X: Any, lengths: Any) -> Any:
+        """X of predict, a sequence for each item. An array (N, T) has the columns of fit: scikit-learn's rule."""
+        columns = self._columns
+        if (
+            isinstance(X, np.ndarray)
+            and lengths is None
+            and columns is not None
+            and columns_of(X) not in (None, columns)
+        ):
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {columns} features as input; "
+                "sequences of another length come as a list, or as (N, T, 1)"
+            )
+        return sequences_of(X, lengths)
+
+
+def describe_labels(labels: Array) -> dict[str, Any]:
+    """Classes as JSON can hold them."""
+    return {"classes": labels.tolist(), "classes_dtype": labels.dtype.str}
+
+
+def rebuild_labels(settings: dict[str, Any]) -> Array:
+    kind = np.dtype(settings["classes_dtype"])
+    if kind.kind not in "biufUO":
+        raise ValueError(f"classes of {kind}")
+    labels: Array = np.array(settings["classes"], dtype="U" if kind.kind == "U" else kind)
+    if labels.ndim != 1 or len(labels) < 2 or len(set(labels.tolist())) < len(labels):
+        raise ValueError("classes that are not a list of at least two, each once")
+    return labels
+
+
+class _PrintEpochs(Callback):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+        print(f"pass {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in logs.items()))
+
+
+def not_fitted(name: str) -> Exception:
+    """What a method raises before fit: a RuntimeError, and scikit-learn's NotFittedError where that is loaded."""
+    message = f"{name}: expected a fitted model; call fit first"
+    if "sklearn" not in sys.modules:
+        return RuntimeError(message)
+    from sklearn.exceptions import NotFittedError
+
+    both: type[Exception] = type("NotFittedError", (NotFittedError, RuntimeError), {})
+    return both(message)
+
+
+def warn_of_column() -> None:
+    """y is (N, 1): taken as (N,), with scikit-learn's warning where that is loaded."""
+    message = "A column-vector y was passed when a 1d array was expected"
+    category: type[Warning] = UserWarning
+    if "sklearn" in sys.modules:
+        from sklearn.exceptions import DataConversionWarning
+
+        category = DataConversionWarning
+    warnings.warn(message, category, stacklevel=4)
