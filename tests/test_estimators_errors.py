@@ -46,7 +46,7 @@ FITTING: list[tuple[Any, Any, type[Exception], str]] = [
     ([[4], [-1], [5]], [0, 1, 1], ValueError, "X[1]: expected token ids of 0 or more, got -1"),
     (["good", None, "bad"], [0, 1, 1], TypeError, "X[1]: expected a string, tokens, ids or an array, got None"),
     ([1.5, 2.5], [0, 1], ValueError, "X[0]: expected a string, tokens, ids or an array, got 1.5"),
-    (np.array([1.5, 2.5]), [0, 1], ValueError, "X: expected an array (N, T), got one of (2,). Reshape your data"),
+    (np.array([1.5, 2.5]), [0, 1], ValueError, "X: expected an array (N, T), got one of shape (2,). Reshape your data"),
     ([[None], [None]], [0, 1], TypeError, "X[0]: expected a string, tokens, ids or an array of numbers, got [None]"),
     ([[1j], [2j]], [0, 1], TypeError, "X[0]: expected a string, tokens, ids or an array of numbers, got [1j]"),
     (["good", ["bad"]], [0, 1], ValueError, "X: expected sequences of one kind, got text and tokens"),

@@ -117,9 +117,25 @@ IMPORTS = {
     "estimators": {
         f"estimators.{name}" for name in ["base", "classifier", "tagger", "regressor", "generator", "transducer"]
     },
+    "examples.example": set(),
     "examples.baselines": {"metrics", "preprocessing"},
-    "examples.catalogue": {"datasets", "estimators", "examples.baselines", "metrics", "plots", "preprocessing"},
-    "examples": {"examples.baselines", "examples.catalogue"},
+    **{
+        f"examples.{name}": {
+            "datasets",
+            "estimators",
+            "examples.baselines",
+            "examples.example",
+            "metrics",
+            "music",
+            "plots",
+            "preprocessing",
+        }
+        for name in ("classification", "tagging", "forecasting", "generation", "transduction")
+    },
+    "examples": {
+        f"examples.{name}"
+        for name in ("example", "classification", "tagging", "forecasting", "generation", "transduction")
+    },
     "benchmark.grid": set(),
     "benchmark.contender": {"benchmark.grid"},
     "benchmark.onednn": {"benchmark.contender", "benchmark.grid"},
@@ -141,7 +157,6 @@ THIRD_PARTY = {
     "plots": {"matplotlib"},
     "estimators.base": {"sklearn"},
     "examples.baselines": {"sklearn"},
-    "examples.catalogue": {"sklearn"},
     "benchmark.report": {"matplotlib"},
 }
 

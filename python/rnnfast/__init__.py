@@ -32,13 +32,13 @@ del _threads
 if _TYPE_CHECKING:
     from . import datasets, reference
     from .callbacks import Callback, History
-    from .estimators import SequenceClassifier
+    from .estimators import SequenceClassifier, SequenceRegressor, SequenceTagger
     from .files import ModelFileError
     from .layers import GRU, LSTM, RNN, Dense, Embedding
     from .losses import softmax, softmax_cross_entropy, squared_error
     from .network import Network
     from .optimizers import SGD, AdaGrad, Adam, clip_by_global_norm, clip_by_value
-    from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
+    from .preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize, windows
     from .sequences import Sequences
     from .training import evaluate, fit
 
@@ -47,13 +47,13 @@ _LATER = {
     "callbacks": ["Callback", "History"],
     "datasets": ["datasets"],
     "reference": ["reference"],
-    "estimators": ["SequenceClassifier"],
+    "estimators": ["SequenceClassifier", "SequenceRegressor", "SequenceTagger"],
     "files": ["ModelFileError"],
     "layers": ["GRU", "LSTM", "RNN", "Dense", "Embedding"],
     "losses": ["softmax", "softmax_cross_entropy", "squared_error"],
     "network": ["Network"],
     "optimizers": ["SGD", "AdaGrad", "Adam", "clip_by_global_norm", "clip_by_value"],
-    "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize"],
+    "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize", "windows"],
     "sequences": ["Sequences"],
     "training": ["evaluate", "fit"],
 }
@@ -91,6 +91,8 @@ __all__ = [
     "Output",
     "PackedWeights",
     "SequenceClassifier",
+    "SequenceRegressor",
+    "SequenceTagger",
     "Sequences",
     "Stream",
     "Tape",
@@ -116,4 +118,5 @@ __all__ = [
     "split",
     "squared_error",
     "tokenize",
+    "windows",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize"]
+__all__ = ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize", "windows"]
 
 WINDOW = 50  # batches' worth of sequences that are sorted together: long enough to waste little padding
 
@@ -284,6 +284,56 @@ def batches(
             part[:] = part[np.argsort(lengths[part], kind="stable")]
     cut = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return iter(cut if shuffle is None else [cut[i] for i in shuffle.permutation(len(cut))])
+
+
+def windows(
+    series: ArrayLike, length: int, horizon: int = 1, *, target: ArrayLike | None = None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Cut a series into overlapping pasts and what came after each: the data of a forecast.
+
+    Parameters
+    ----------
+    series : (M,) or (M, D) numbers, one for each time
+    length : int
+        Steps of each past.
+    horizon : int
+        Steps ahead.
+    target : (M,) or (M, K) numbers, optional
+        What is forecast; None is the series itself.
+
+    Returns
+    -------
+    X : (N, length, D) with N = M - length - horizon + 1; D = 1 for a series (M,)
+        ``X[i]`` is ``series[i : i + length]``.
+    y : (N,), (N, horizon), (N, K) or (N, horizon, K)
+        ``target[i + length : i + length + horizon]``; without the axis of the horizon where that is 1.
+
+    Raises
+    ------
+    ValueError
+        A series that is too short, or a target of another length.
+
+    Examples
+    --------
+    >>> X, y = windows([1.0, 2.0, 3.0, 4.0, 5.0], 2, horizon=2)
+    >>> X[:, :, 0].tolist(), y.tolist()
+    ([[1.0, 2.0], [2.0, 3.0]], [[3.0, 4.0], [4.0, 5.0]])
+    """
+    _check_positive("length", length)
+    _check_positive("horizon", horizon)
+    x = np.asarray(series)
+    goal = x if target is None else np.asarray(target)
+    for name, array in (("series", x), ("target", goal)):
+        if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
+            raise ValueError(f"{name}: expected (M,) or (M, D) numbers, got {array.shape} of {array.dtype}")
+    if len(goal) != len(x):
+        raise ValueError(f"target: expected as many times as the series has, {len(x)}, got {len(goal)}")
+    n = len(x) - length - horizon + 1
+    if n < 1:
+        raise ValueError(f"series: expected at least length + horizon = {length + horizon} times, got {len(x)}")
+    start = np.arange(n)[:, None]
+    y = goal[start + np.arange(length, length + horizon)]
+    return x.reshape(len(x), -1)[start + np.arange(length)], y[:, 0] if horizon == 1 else y
 
 
 def split(n: int, fractions: Sequence[float], seed: int) -> list[NDArray[np.int64]]:

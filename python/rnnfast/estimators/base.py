@@ -31,6 +31,7 @@ __all__ = [
     "SequenceEstimator",
     "describe_labels",
     "not_fitted",
+    "places",
     "rebuild_labels",
     "warn_of_column",
     "with_parameters",
@@ -336,6 +337,12 @@ class SequenceEstimator:
 def describe_labels(labels: Array) -> dict[str, Any]:
     """Classes as JSON can hold them."""
     return {"classes": labels.tolist(), "classes_dtype": labels.dtype.str}
+
+
+def places(labels: Array, classes: Array) -> NDArray[np.int64]:
+    """Where each label is in `classes`; -1 where it is not."""
+    index = {label: k for k, label in enumerate(classes.tolist())}
+    return np.array([index.get(label, -1) for label in labels.tolist()], np.int64)
 
 
 def rebuild_labels(settings: dict[str, Any]) -> Array:

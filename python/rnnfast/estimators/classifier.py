@@ -17,6 +17,7 @@ from ..sequences import Sequences
 from .base import (
     SequenceEstimator,
     describe_labels,
+    places,
     rebuild_labels,
     warn_of_column,
     with_parameters,
@@ -122,7 +123,7 @@ class SequenceClassifier(SequenceEstimator):
         targets = self._targets(labels, classes)
         if validation is not None:
             other, known = sequences_of(*validation[::2]), _labels(validation[1], count(validation[0]))
-            other_targets = _targets_or_none(known, classes)
+            other_targets = places(known, classes)
         else:
             other, other_targets = [X[i] for i in valid], targets[valid]
         held_out = self._held_out(encoder, other, other_targets) if len(other) else None
@@ -168,7 +169,7 @@ class SequenceClassifier(SequenceEstimator):
     def score(self, X: Any, y: ArrayLike, *, lengths: ArrayLike | None = None) -> float:
         """Accuracy: the part of the sequences whose predicted class is `y`."""
         best = self.predict_proba(X, lengths=lengths).argmax(axis=1)
-        targets = _targets_or_none(_labels(y, len(best)), self.classes_)
+        targets = places(_labels(y, len(best)), self.classes_)
         if unseen := int((targets < 0).sum()):
             warnings.warn(
                 f"y: {unseen} of {len(targets)} labels were not seen in fit, and count as wrong", stacklevel=2
@@ -187,7 +188,7 @@ class SequenceClassifier(SequenceEstimator):
 
     @staticmethod
     def _targets(labels: Array, classes: Array) -> NDArray[np.int64]:
-        targets = _targets_or_none(labels, classes)
+        targets = places(labels, classes)
         if (targets < 0).any():
             i = int(np.argmin(targets))
             known = ", ".join(map(repr, classes.tolist()))
@@ -227,9 +228,3 @@ def _labels(y: Any, n: int) -> Array:
         i = int(np.argmin(whole))
         raise ValueError(f"y[{i}] = {labels[i]}: expected a class. Unknown label type: continuous, or NaN or inf")
     return labels
-
-
-def _targets_or_none(labels: Array, classes: Array) -> NDArray[np.int64]:
-    """Places in `classes`, -1 where a label is not there."""
-    index = {label: k for k, label in enumerate(classes.tolist())}
-    return np.array([index.get(label, -1) for label in labels.tolist()], np.int64)

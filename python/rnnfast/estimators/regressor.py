@@ -1,0 +1,253 @@
+"""SequenceRegressor: many to one or many to many, real numbers: forecasts, and a number for each step."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..network import Network
+from ..preprocessing import batches
+from ..sequences import Sequences
+from .base import SequenceEstimator, with_parameters
+from .encoding import Encoder, as_array, count, sequences_of
+
+__all__ = ["SequenceRegressor"]
+
+Array = NDArray[Any]
+
+
+@with_parameters
+@dataclass(eq=False, repr=False)
+class SequenceRegressor(SequenceEstimator):
+    """Many to one, or many to many: real numbers for each sequence, or for each step.
+
+    A :class:`Network` reads the sequence; a Dense layer on its final state, or on each state, gives the numbers,
+    trained on squared error with Adam. Several numbers are several outputs, several steps ahead, or both.
+
+    Sequences are (T_i, D) or (T_i,) arrays of numbers, ids, lists of tokens or strings; an array (N, T) is N univariate
+    series, as scikit-learn's tables are. :func:`rnnfast.windows` cuts a long series into such sequences and
+    their futures.
+
+    Parameters
+    ----------
+    {parameters}
+    per_step : bool
+        A target for each step, instead of one for each sequence.
+    min_count, level :
+        As for :class:`SequenceClassifier`, where sequences are texts or tokens.
+    scale : bool
+        Bring each feature and each target to mean 0 and deviation 1 of the training part; :meth:`predict` undoes it.
+        Losses (``target_loss``, ``history_``) are in units of the targets' variance then.
+
+    Attributes
+    ----------
+    network_ : Network
+    history_ : History
+    encoder_ : Encoder
+    target_mean_, target_deviation_ : arrays (K,)
+        Of the flattened targets of a sequence or step.
+    n_features_in_ : int
+        Columns of a table (N, T), else the size of the vocabulary, or features of a step.
+
+    Examples
+    --------
+    >>> import numpy as np, rnnfast
+    >>> series = np.sin(np.arange(300) / 5)
+    >>> X, y = rnnfast.windows(series, 20)
+    >>> model = rnnfast.SequenceRegressor(hidden_size=16, max_epochs=20, learning_rate=0.01, random_state=0)
+    >>> bool(model.fit(X[:200], y[:200]).score(X[200:], y[200:]) > 0.99)
+    True
+    """
+
+    bidirectional: bool = False
+    max_epochs: int = 50
+    per_step: bool = False
+    min_count: int = 1
+    level: str = "word"
+    scale: bool = True
+
+    _estimator_type: ClassVar[str] = "regressor"
+    encoder_: Encoder = field(init=False)
+    target_mean_: Array = field(init=False)
+    target_deviation_: Array = field(init=False)
+    _shape: tuple[int, ...] = field(init=False)  # of the target of one sequence or step
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        lengths: ArrayLike | None = None,
+        validation: tuple[Any, ...] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """Train on sequences and their targets.
+
+        Parameters
+        ----------
+        X : list of N sequences; or one array, (N, T) as N univariate series, or (N, T, D)
+        y : (N,) or (N, ...) numbers; with `per_step` a list of (T_i,) or (T_i, ...), or such numbers padded or joined
+            as `X` is
+        lengths : (N,) integers, optional
+            Where `X` is padded, or has the sequences joined one behind the other.
+        validation : tuple (X, y) or (X, y, lengths), optional
+            Instead of `validation_fraction`. Of a time series, hold out its end, not random windows that overlap.
+        checkpoint : path, optional
+            See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
+        """
+        seed, table = self._seed(), X
+        X, targets, shape = self._pairs(X, y, lengths)
+        train, valid = self._hold_out(len(X), seed)
+        part = [X[i] for i in train] if len(valid) else X
+        if self._goes_on():
+            encoder, network, mean, deviation = self.encoder_, self.network_, self.target_mean_, self.target_deviation_
+            if shape != self._shape:
+                raise ValueError(f"y: expected targets of shape {self._shape} as in the first fit, got {shape}")
+        else:
+            encoder = Encoder.learn(part, self.min_count, self.level, self.scale)
+            mean, deviation = self._moments(np.concatenate([targets[i] for i in train]))
+            network = self._network(encoder, len(mean), seed)
+        if validation is not None:
+            other, other_targets, other_shape = self._pairs(validation[0], validation[1], *validation[2:])
+            if other_shape != shape:
+                raise ValueError(f"validation: expected targets of shape {shape} as in y, got {other_shape}")
+        else:
+            other, other_targets = [X[i] for i in valid], [targets[i] for i in valid]
+
+        def data(X: Any, targets: list[Array]) -> Sequences:
+            scaled = [((t - mean) / deviation).astype(self.dtype) for t in targets]
+            encoded = encoder(X, np.dtype(self.dtype))
+            return Sequences(encoded, scaled if self.per_step else np.concatenate(scaled), per_step=self.per_step)
+
+        self._train(
+            network,
+            data(part, [targets[i] for i in train]),
+            data(other, other_targets) if len(other) else None,
+            seed=seed,
+            loss="squared_error",
+            checkpoint=checkpoint,
+        )
+        self.encoder_, self.target_mean_, self.target_deviation_, self._shape = encoder, mean, deviation, shape
+        self._remember_input(table, encoder.size)
+        return self
+
+    def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
+        """The numbers, shaped as `y` was: (N, ...); for each step a list of (T_i, ...), or (N, T, ...) for an array."""
+        network = self._fitted()
+        data = Sequences(self.encoder_(self._input(X, lengths), network.dtype))
+        found: list[Any] = [None] * len(data)
+        for rows in batches(data.lengths, 256):
+            x, _, n = data.batch(rows)
+            outputs = network.forward(x, lengths=n) * self.target_deviation_ + self.target_mean_
+            for row, output, steps in zip(rows, outputs, n, strict=True):
+                found[row] = output[:steps].reshape(steps, *self._shape) if self.per_step else output
+        if self.per_step:
+            whole = isinstance(X, np.ndarray) and lengths is None
+            return np.stack(found) if whole else found
+        return np.stack(found).reshape(len(found), *self._shape)
+
+    def score(self, X: Any, y: Any, *, lengths: ArrayLike | None = None) -> float:
+        """R² = 1 - Σ(y - p)² / Σ(y - mean)² over all sequences and steps, its mean over outputs.
+
+        An output whose truth is constant counts 1 where it is met exactly, else 0.
+        """
+        predicted = self.predict(X, lengths=lengths)
+        X, targets, shape = self._pairs(X, y, lengths)
+        if shape != self._shape:
+            raise ValueError(f"y: expected targets of shape {self._shape} as in fit, got {shape}")
+        truth = np.concatenate(targets)
+        found = np.concatenate([np.reshape(p, (-1, truth.shape[1])) for p in predicted])
+        error, variation = ((truth - found) ** 2).sum(axis=0), ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
+        r2 = np.where(variation > 0, 1 - error / np.where(variation > 0, variation, 1), np.where(error > 0, 0.0, 1.0))
+        return float(r2.mean())
+
+    def _pairs(self, X: Any, y: Any, lengths: ArrayLike | None = None) -> tuple[Any, list[Array], tuple[int, ...]]:
+        """Sequences, their targets as (1, K) or (T_i, K), and the shape that K numbers have for the user."""
+        if y is None:
+            raise ValueError("y: SequenceRegressor requires y to be passed, but the target y is None")
+        X = sequences_of(X, lengths)
+        n = count(X)
+        if self.per_step:
+            ys = [as_array(t, f"y[{i}]") for i, t in enumerate(sequences_of(y, lengths))]
+            if len(ys) != n:
+                raise ValueError(f"y: expected targets for N = {n} sequences, got {len(ys)}")
+        else:
+            whole = as_array(y, "y")
+            if whole.ndim == 0 or len(whole) != n:
+                raise ValueError(f"y: expected (N, ...) = ({n}, ...) numbers, got {whole.shape}")
+            ys = list(whole[:, None])
+        targets, shape = [], ys[0].shape[1:]
+        for i, t in enumerate(ys):
+            name = f"y[{i}]"
+            if t.dtype.kind == "O":
+                t = _numbers(t, name)
+            if t.dtype.kind not in "fiub":
+                raise TypeError(f"{name}: expected real numbers, got {t.dtype}")
+            if self.per_step and len(t) != len(X[i]):
+                raise ValueError(f"{name}: expected a target for each of {len(X[i])} steps, got {len(t)}")
+            if t.shape[1:] != shape:
+                raise ValueError(f"{name}: expected targets of shape {shape} as before it, got {t.shape[1:]}")
+            t = t.astype(np.float64).reshape(len(t), math.prod(shape))
+            if not np.isfinite(t).all():
+                where = np.argwhere(~np.isfinite(t))[0]
+                step = f" at step {where[0]}" if self.per_step else ""
+                what = "NaN" if np.isnan(t[tuple(where)]) else "infinity"
+                raise ValueError(f"{name} contains {what}{step}: expected finite numbers")
+            targets.append(t)
+        return X, targets, shape
+
+    def _moments(self, targets: Array) -> tuple[Array, Array]:
+        """Mean and deviation of (M, K) targets."""
+        if not self.scale:
+            return np.zeros(targets.shape[1]), np.ones(targets.shape[1])
+        deviation = targets.std(axis=0)
+        return targets.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+
+    def _network(self, encoder: Encoder, outputs: int, seed: int | None) -> Network:
+        return Network(
+            encoder.size,
+            self.hidden_size,
+            outputs,
+            bidirectional=self.bidirectional,
+            embedding_size=None if encoder.kind == "features" else self.embedding_size,
+            per_step=self.per_step,
+            **self._settings(seed),
+        )
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder_.describe(),
+            "columns": self._columns,
+            "shape": list(self._shape),
+            "target_mean": self.target_mean_.tolist(),
+            "target_deviation": self.target_deviation_.tolist(),
+        }
+
+    def _rebuild(self, settings: dict[str, Any]) -> None:
+        self.encoder_ = Encoder.rebuild(settings["encoder"])
+        self._columns = settings["columns"]
+        self.n_features_in_ = self.encoder_.size if self._columns is None else int(self._columns)
+        self._shape = tuple(int(size) for size in settings["shape"])
+        self.target_mean_ = np.array(settings["target_mean"], np.float64)
+        self.target_deviation_ = np.array(settings["target_deviation"], np.float64)
+        if not self.target_mean_.shape == self.target_deviation_.shape == (math.prod(self._shape),):
+            raise ValueError(f"targets of shape {self._shape} with {self.target_mean_.shape} means")
+
+    def _build(self, seed: int | None = None) -> Network:
+        return self._network(self.encoder_, len(self.target_mean_), seed)
+
+    def _least_size(self) -> int:
+        width = self.embedding_size if self.encoder_.kind != "features" else 0
+        return self.hidden_size * len(self.target_mean_) + self.encoder_.size * (width or self.hidden_size)
+
+
+def _numbers(array: Array, name: str) -> Array:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected real numbers, got {array!r:.60}") from error
