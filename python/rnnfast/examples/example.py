@@ -1,7 +1,7 @@
 """Example: one worked task, from real data to a figure beside honest baselines and a picture.
 
-The modules beside this file describe the tasks; the command line, benchmarks/tasks.py and the tests run them. An example
-is data and four small functions; how it is trained is its estimator's matter.
+The modules beside this file describe the tasks; the command line, benchmarks/tasks.py and the tests run them. An
+example is data and four small functions; how it is trained is its estimator's matter.
 """
 
 from __future__ import annotations
