@@ -186,7 +186,7 @@ def test_sequences_stop() -> None:
         calls.append(tokens.tolist())
         return chain[tokens], state
 
-    def run(start: list[int], stop: int | None, **arguments: Any) -> list[list[int]]:
+    def run(start: list[int], stop: Any, **arguments: Any) -> list[list[int]]:
         calls.clear()
         return sample_sequences(step, None, start, stop, rng=None, temperature=0, **arguments)
 
@@ -194,6 +194,8 @@ def test_sequences_stop() -> None:
     assert len(calls) == 3
     assert run([0, 2], 3, max_length=2) == [[1, 2], []]
     assert run([0], None, max_length=5) == [[1, 2, 3, 0, 1]]
+    assert run([0, 2, 1], [2, 3], max_length=9) == [[1], [], []]
+    assert run([0], [], max_length=5) == run([0], None, max_length=5)
     assert run([], 3, max_length=5) == []
     assert calls == []
 
@@ -282,6 +284,24 @@ def test_narrow_beams(stop: int | None, width: int) -> None:
         assert (alone[0][0], alone[1][0]) == (sequences[i], scores[i])  # whatever the others do
 
 
+def test_several_stops() -> None:
+    """One that ends with 2 or 4 is found among all that end with either."""
+    chains = random_chains(1, 5, seed=7)
+    every = []
+    for stop, other in ((2, 4), (4, 2)):
+        every += [found for found in brute_force(chains[0], 1, stop, 4, 1.0, (other,)) if len(found[1]) < 4]
+    every += [found for found in brute_force(chains[0], 1, None, 4, 1.0, (2, 4))]
+    best: dict[tuple[int, ...], float] = {}  # a sequence that both end counts once
+    for score, tokens in sorted(every, reverse=True):
+        best.setdefault(tokens, score)
+    sequences, scores = beam_search(
+        second_order(chains), (np.array([0]), np.array([0])), [1], [2, 4], beam_width=300, max_length=4, n_best=200
+    )
+    assert [tuple(s) for s in sequences[0]] == list(best)
+    assert len(best) < len(every)
+    np.testing.assert_allclose(scores[0], list(best.values()), rtol=1e-12)
+
+
 def test_equal_scores_are_ordered() -> None:
     chain = np.full((3, 3), np.log(1 / 3))
     step = lambda state, tokens: (chain[tokens], state)  # noqa: E731
@@ -341,7 +361,7 @@ def test_errors_of_sample(arguments: dict[str, Any], error: type[Exception], mes
         ({"length_penalty": -0.5}, ValueError, "length_penalty: expected a number of 0 or more, got -0.5"),
         ({"start": [[0]]}, ValueError, "start: expected (n,) tokens, got shape (1, 1)"),
         ({"start": [0.5]}, TypeError, "start: expected integers, got float64"),
-        ({"stop": 4}, ValueError, "stop: expected None or a token in [0, K) = [0, 4), got 4"),
+        ({"stop": 4}, ValueError, "stop: expected tokens in [0, K) = [0, 4), got 4"),
         ({"stop": "a"}, TypeError, "stop: expected an integer token, got 'a'"),
         ({"forbidden": [1, 3]}, ValueError, "stop: expected a token that is not forbidden, got 3"),
         ({"forbidden": [9]}, ValueError, "forbidden: expected tokens in [0, K) = [0, 4), got 9"),
@@ -364,7 +384,7 @@ def test_errors_of_beam_search(arguments: dict[str, Any], error: type[Exception]
     [
         ({"max_length": 1.5}, TypeError, "max_length: expected a positive integer, got 1.5"),
         ({"stop": -1}, ValueError, "stop: expected a token of 0 or more, got -1"),
-        ({"stop": 7}, ValueError, "stop: expected None or a token in [0, K) = [0, 4), got 7"),
+        ({"stop": 7}, ValueError, "stop: expected tokens in [0, K) = [0, 4), got 7"),
         ({"temperature": -1}, ValueError, "temperature: expected a number of 0 or more"),
         ({"step": lambda s, t: (np.zeros(4), s)}, ValueError, "logits of step: expected (n, K) = (2, K) with K > 0"),
     ],

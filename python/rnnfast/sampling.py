@@ -149,7 +149,7 @@ def sample_sequences(
     step: Step,
     state: Any,
     start: ArrayLike,
-    stop: int | None,
+    stop: int | Iterable[int] | None,
     *,
     max_length: int,
     rng: np.random.Generator | None,
@@ -166,7 +166,7 @@ def sample_sequences(
         Reads the last tokens and says what may come next.
     state : what `step` takes at first; only handed on
     start : (n,) integers, the first tokens to be read
-    stop : the token that ends a sequence, or None
+    stop : the token that ends a sequence, or several of which each does, or None
     max_length : int
         Tokens of a sequence at most.
     rng, temperature, top_k, top_p, forbidden :
@@ -184,16 +184,15 @@ def sample_sequences(
     ...                  temperature=0)
     [[1], []]
     """
-    tokens, blocked = _check_start(start, stop, max_length, forbidden)
+    tokens, stops, blocked = _check_start(start, stop, max_length, forbidden)
     drawn: list[Ids] = []
     lengths = np.full(len(tokens), max_length)
     while len(drawn) < lengths.max(initial=0):
         logits, state = step(state, tokens)
         logits = _check_logits("logits of step", logits, len(tokens))
-        _check_stop(stop, logits.shape[1])
+        _check_stops(stops, logits.shape[1])
         tokens = sample(logits, rng, temperature=temperature, top_k=top_k, top_p=top_p, forbidden=blocked)
-        if stop is not None:
-            lengths[(tokens == stop) & (lengths > len(drawn))] = len(drawn)
+        lengths[_is_one_of(tokens, stops) & (lengths > len(drawn))] = len(drawn)
         drawn.append(tokens)
     return [row[:length].tolist() for row, length in zip(np.transpose(drawn), lengths, strict=True)]
 
@@ -202,7 +201,7 @@ def beam_search(
     step: Step,
     state: State,
     start: ArrayLike,
-    stop: int | None,
+    stop: int | Iterable[int] | None,
     *,
     beam_width: int,
     max_length: int,
@@ -228,7 +227,7 @@ def beam_search(
     state : tuple of arrays (n, ...)
         The first axis is the hypothesis: the search picks rows, ``tuple(s[rows] for s in state)``.
     start : (n,) integers, the first tokens to be read
-    stop : the token that ends a sequence, or None: only `max_length` does
+    stop : the token that ends a sequence, or several of which each does, or None: only `max_length` does
     beam_width : int
     max_length : int
         Tokens of a sequence at most.
@@ -267,7 +266,7 @@ def beam_search(
         raise ValueError(f"n_best: expected at most beam_width = {beam_width}, got {n_best}")
     if not _is_number(length_penalty) or not 0 <= length_penalty < math.inf:
         raise ValueError(f"length_penalty: expected a number of 0 or more, got {length_penalty!r}")
-    last, blocked = _check_start(start, stop, max_length, forbidden)
+    last, stops, blocked = _check_start(start, stop, max_length, forbidden)
     state = _check_state(state, len(last))
     ended: list[list[tuple[float, list[int]]]] = [[] for _ in last]
 
@@ -283,19 +282,19 @@ def beam_search(
         if (log_p > 0.01).any():
             raise ValueError(f"log probabilities of step: expected numbers of at most 0, got {log_p.max()}")
         (a, b), K = total.shape, log_p.shape[1]
-        _check_stop(stop, K)
+        _check_stops(stops, K)
         log_p[:, _check_forbidden(blocked, K)] = -np.inf
         candidates = (total[:, :, None] + log_p.reshape(a, b, K)).reshape(a, b * K)
-        # One continuation of each hypothesis is `stop`: twice the width holds a full beam that goes on.
-        best = _largest(candidates, min(2 * beam_width, b * K))
+        # As many continuations of each hypothesis as there are stops end it: so many hold a full beam that goes on.
+        best = _largest(candidates, min((1 + len(stops)) * beam_width, b * K))
         score = np.take_along_axis(candidates, best, axis=1)
         parent, token = best // K, best % K
-        stops = token == (-1 if stop is None else stop)
-        for i, j in np.argwhere((stops & (score > -np.inf))[:, :beam_width]):
+        ends = _is_one_of(token, stops)
+        for i, j in np.argwhere((ends & (score > -np.inf))[:, :beam_width]):
             ended[problem[i]].append((score[i, j] / length**length_penalty, tokens[i, parent[i, j]].tolist()))
 
-        keep = np.argsort(stops, axis=1, kind="stable")[:, :beam_width]
-        score[stops] = -np.inf
+        keep = np.argsort(ends, axis=1, kind="stable")[:, :beam_width]
+        score[ends] = -np.inf
         total, parent, token = (np.take_along_axis(array, keep, axis=1) for array in (score, parent, token))
         tokens = np.concatenate([np.take_along_axis(tokens, parent[:, :, None], axis=1), token[:, :, None]], axis=2)
         going = (total > -np.inf).any(axis=1) & np.array([len(ended[p]) < beam_width for p in problem])
@@ -304,8 +303,14 @@ def beam_search(
         problem, total, tokens, last = problem[going], total[going], tokens[going], token[going].ravel()
     for i, j in np.argwhere(total > -np.inf):
         ended[problem[i]].append((total[i, j] / max_length**length_penalty, tokens[i, j].tolist()))
-    ranked = [sorted(found, key=lambda item: -item[0])[:n_best] for found in ended]
-    return [[t for _, t in found] for found in ranked], [[float(s) for s, _ in found] for found in ranked]
+    sequences, scores = [], []
+    for found in ended:
+        ranked: dict[tuple[int, ...], float] = {}  # a sequence that several stops end counts once, as its best end
+        for value, sequence in sorted(found, key=lambda item: -item[0]):
+            ranked.setdefault(tuple(sequence), float(value))
+        sequences.append([list(sequence) for sequence in ranked][:n_best])
+        scores.append(list(ranked.values())[:n_best])
+    return sequences, scores
 
 
 def _largest(values: Array, k: int) -> Ids:
@@ -369,13 +374,18 @@ def _check_token(name: str, token: Any) -> Any:
     return token
 
 
-def _check_stop(stop: int | None, K: int) -> None:
-    if stop is not None and stop >= K:
-        raise ValueError(f"stop: expected None or a token in [0, K) = [0, {K}), got {stop}")
+def _check_stops(stops: Ids, K: int) -> None:
+    if len(stops) and stops.max() >= K:
+        raise ValueError(f"stop: expected tokens in [0, K) = [0, {K}), got {stops.max()}")
 
 
-def _check_start(start: ArrayLike, stop: Any, max_length: Any, forbidden: Iterable[int]) -> tuple[Ids, list[int]]:
-    """The first tokens (n,), and those that are forbidden."""
+def _is_one_of(tokens: Ids, stops: Ids) -> NDArray[np.bool_]:
+    one: NDArray[np.bool_] = (tokens[..., None] == stops).any(axis=-1)
+    return one
+
+
+def _check_start(start: ArrayLike, stop: Any, max_length: Any, forbidden: Iterable[int]) -> tuple[Ids, Ids, list[int]]:
+    """The first tokens (n,), those that end a sequence, and those that are forbidden."""
     tokens = np.asarray(start)
     if tokens.ndim != 1:
         raise ValueError(f"start: expected (n,) tokens, got shape {tokens.shape}")
@@ -383,9 +393,14 @@ def _check_start(start: ArrayLike, stop: Any, max_length: Any, forbidden: Iterab
         raise TypeError(f"start: expected integers, got {tokens.dtype}")
     _check_positive("max_length", max_length)
     blocked = [_check_token("forbidden", token) for token in forbidden]
-    if stop is not None and _check_token("stop", stop) in blocked:
-        raise ValueError(f"stop: expected a token that is not forbidden, got {stop}")
-    return tokens.astype(np.int64), blocked
+    several = isinstance(stop, Iterable) and not isinstance(stop, str)
+    stops = np.array(
+        [_check_token("stop", token) for token in (stop if several else [] if stop is None else [stop])], int
+    )
+    for token in stops:
+        if token in blocked:
+            raise ValueError(f"stop: expected a token that is not forbidden, got {token}")
+    return tokens.astype(np.int64), stops, blocked
 
 
 def _check_state(state: Any, rows: int) -> State:
