@@ -351,9 +351,8 @@ def _check_logits(name: str, logits: Any, rows: int | None = None) -> NDArray[np
     if array.ndim != 2 or array.shape[1] == 0 or rows not in (None, len(array)):
         expected = "(n, K)" if rows is None else f"(n, K) = ({rows}, K)"
         raise ValueError(f"{name}: expected {expected} with K > 0, got {array.shape}")
-    wrong = np.argwhere(np.isnan(array) | (array == np.inf))
-    if len(wrong):
-        row, token = wrong[0].tolist()
+    if array.size and not array.max() < np.inf:  # NaN is not
+        row, token = np.argwhere(np.isnan(array) | (array == np.inf))[0].tolist()
         raise ValueError(f"{name}[{row}, {token}] = {array[row, token]}: expected a finite number or -inf")
     return array.astype(np.float64)
 
