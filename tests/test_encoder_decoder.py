@@ -83,7 +83,7 @@ def test_gradients_of_each_option(options: dict[str, Any], attention: bool) -> N
 
 @pytest.mark.parametrize("attention", [True, False])
 def test_gradients_under_dropout(attention: bool) -> None:
-    model = make(attention=attention, num_layers=2, dropout=0.3)
+    model = make(attention=attention, num_layers=2, dropout=0.3, initial_state_std=0.5)
     masks = model.rng.bit_generator.state
 
     def forward(training: bool) -> np.ndarray:
@@ -135,10 +135,11 @@ def test_outputs_are_those_of_the_equations(cell: str, assert_close: Any) -> Non
         for k in range(2):
             weights = (p[f"decoder.{w}_l{k}"] for w in ("Wx", "Wh", "b"))
             h = rnnfast.reference.forward(cell, h, *weights, first[k]).h
-        scores = (h[0] @ p["query.W"] + p["query.b"]) @ memory.T
+        Wa, Wc = np.split(p["attention.Wm"], 2, axis=1)
+        scores = h[0] @ (memory @ Wa).T
         alpha = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
-        joined = np.concatenate([alpha @ memory, h[0]], axis=1)
-        expected = np.tanh(joined @ p["combine.W"] + p["combine.b"]) @ p["dense.W"] + p["dense.b"]
+        combined = np.tanh(alpha @ memory @ Wc + h[0] @ p["attention.Wh"] + p["attention.b"])
+        expected = combined @ p["dense.W"] + p["dense.b"]
         assert_close(logits[n, : LENGTHS[n]], expected, 1000)
         assert_close(model.attention_weights[n, : LENGTHS[n], : SOURCE_LENGTHS[n]], alpha, 1000)
 
@@ -223,6 +224,14 @@ def test_dropout_is_off_in_inference_and_follows_the_seed(assert_same_bits: Any)
     assert not np.array_equal(run(again, training=True), first)
 
 
+def test_random_initial_states_are_for_training_alone(assert_same_bits: Any) -> None:
+    plain, random = (EncoderDecoder(V, K, H, initial_state_std=std, seed=3) for std in (0.0, 1.0))
+    assert_same_bits(run(random), run(plain))
+    first = run(random, training=True)
+    assert not np.array_equal(first, run(plain))
+    assert not np.array_equal(run(random, training=True), first)
+
+
 def pairs_of_reversed_words(count: int = 60) -> Pairs:
     words = [np.random.default_rng([7, i]).integers(4, 8, 2 + i % 3) for i in range(count)]
     return Pairs(words, [w[::-1] for w in words])
@@ -275,6 +284,7 @@ ERRORS = [
     (lambda: EncoderDecoder(V, K, 0), ValueError, "hidden_size: expected a positive integer, got 0"),
     (lambda: EncoderDecoder(V, K, H, target_embedding=-1), ValueError, "expected a positive integer, got -1"),
     (lambda: EncoderDecoder(V, K, H, dropout=1.0), ValueError, "dropout: expected 0 <= p < 1, got 1.0"),
+    (lambda: EncoderDecoder(V, K, H, initial_state_std=-1), ValueError, "initial_state_std: expected a number of 0"),
     (lambda: make().forward(SOURCE), TypeError, "x: expected a tuple (source, source_lengths, target), got ndarray"),
     (lambda: make().forward((SOURCE % V, None, TARGET[:2] % K)), ValueError, "x: expected as many targets as N = 4"),
     (lambda: make().forward((SOURCE, None, TARGET)), ValueError, "ids["),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from . import _core
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
 from .losses import softmax
 from .network import Model
@@ -24,22 +25,24 @@ __all__ = ["Attention", "Encoded", "EncoderDecoder", "Pairs"]
 Batch = tuple[ArrayLike, ArrayLike | None, ArrayLike]  # source, its lengths, target shifted by the start token
 
 
-class Attention:
+class Attention(Layer):
     """Global attention: each step of the decoder reads a weighted mean of all steps of the encoder.
 
     With h (T, H) of the decoder and m (S, M), the memory, of the encoder::
 
-        α = softmax over S of (h Wa + ba) mᵀ      context = α m      h~ = tanh([context; h] Wc + bc)
+        α = softmax over S of h (m Wa)ᵀ      h~ = tanh(α m Wc + h Wh + b)
 
     This is the "general" score of Luong et al. (2015), Effective approaches to attention-based neural machine
-    translation, without input feeding: all T steps of the decoder are one call.
+    translation, whose Wc [context; h] is two products here; there is no input feeding, so that all T steps of the
+    decoder are one call. m Wa (the keys) and m Wc (the values) are computed once for a source.
 
     Parameters
     ----------
-    hidden_size, memory_size : int
-        H and M.
+    memory_size, hidden_size : int
+        M and H. ``Wm`` (M, 2 H) is Wa and Wc side by side.
     dtype : float32 or float64
     seed : int or Generator, optional
+        Weights start uniform, b at 0 (Glorot and Bengio 2010).
 
     Attributes
     ----------
@@ -49,62 +52,81 @@ class Attention:
 
     def __init__(
         self,
-        hidden_size: int,
         memory_size: int,
+        hidden_size: int,
         *,
         dtype: DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
     ) -> None:
-        rng = np.random.default_rng(seed)
-        self.query = Dense(hidden_size, memory_size, dtype=dtype, seed=rng)
-        self.combine = Dense(memory_size + hidden_size, hidden_size, dtype=dtype, seed=rng)
+        M, H = memory_size, hidden_size
+        super().__init__({"Wm": (M, 2 * H), "Wh": (H, H), "b": (H,)}, dtype)
+        rng, Wm = np.random.default_rng(seed), self.parameters["Wm"]
+        for W, inputs in ((Wm[:, :H], M), (Wm[:, H:], M + H), (self.parameters["Wh"], M + H)):
+            limit = (6 / (inputs + H)) ** 0.5
+            W[...] = rng.uniform(-limit, limit, W.shape)
         self.weights: Array | None = None
-        self._kept: tuple[Array, ...] | None = None
+        self._no_bias = np.zeros(2 * H, self.dtype)
+        self._memory: tuple[Any, ...] | None = None
+        self._attended: tuple[Any, ...] | None = None
+
+    def project(self, memory: Array, lengths: Array | None = None, *, training: bool = False) -> Array:
+        """Keys and values (N, S, 2 H) of a memory (N, S, M); 0 past the lengths, whatever stands there."""
+        self._memory = (memory, lengths) if training else None
+        return _core.dense(memory, self.parameters["Wm"], self._no_bias, lengths)
+
+    def project_backward(self, d: Array) -> Array:
+        """Gradient of the memory, from that of its keys and values."""
+        (memory, lengths), self._memory = _kept(self._memory), None
+        ignored = np.empty_like(self._no_bias)
+        return _core.dense_gradient(memory, self.parameters["Wm"], d, self.gradients["Wm"], ignored, lengths)
 
     def forward(
         self,
         h: Array,
-        memory: Array,
-        memory_lengths: ArrayLike | None = None,
+        projected: Array,
+        memory_lengths: Array | None = None,
         *,
-        lengths: ArrayLike | None = None,
+        lengths: Array | None = None,
         training: bool = False,
     ) -> Array:
-        """Return h~ (N, T, H), from h (N, T, H) and memory (N, S, M), which must be finite past its lengths."""
-        S, M = memory.shape[1:]
-        query = self.query.forward(h, lengths=lengths, training=training)
-        scores: Array = query @ memory.swapaxes(1, 2)  # (N, T, S)
+        """Return h~ (N, T, H), from h (N, T, H) and what :meth:`project` returned for the memory."""
+        H = h.shape[2]
+        keys, values = projected[..., :H], projected[..., H:]
+        scores: Array = h @ keys.swapaxes(1, 2)  # (N, T, S)
         if memory_lengths is not None:
-            n = np.asarray(memory_lengths)[:, None]
-            padded = np.arange(S) >= n  # (N, S)
+            n = memory_lengths[:, None]
+            padded = np.arange(projected.shape[1]) >= n  # (N, S)
             scores += np.where(padded & (n > 0), -np.inf, 0).astype(scores.dtype)[:, None]
-        weights = softmax(scores) if S else scores
-        if memory_lengths is not None and not n.all():
-            weights[n[:, 0] == 0] = 0
-        joined = np.empty((*h.shape[:2], M + h.shape[2]), h.dtype)
-        np.matmul(weights, memory, out=joined[..., :M])
-        joined[..., M:] = h
-        out = self.combine.forward(joined, lengths=lengths, training=training)
+        self.weights = weights = softmax(scores) if scores.size else scores
+        if memory_lengths is not None:
+            weights[memory_lengths == 0] = 0
+        out = _core.dense(h, self.parameters["Wh"], self.parameters["b"], lengths)
+        out += weights @ values
         np.tanh(out, out=out)
-        self.weights = weights
-        self._kept = (memory, query, weights, out) if training else None
+        self._attended = (h, projected, lengths, weights, out) if training else None
         return out
 
     def backward(self, d: Array) -> tuple[Array, Array]:
-        """Gradients of h (N, T, H) and memory (N, S, M), from that of h~."""
-        if self._kept is None:
-            raise RuntimeError("backward: expected a forward pass with training=True before it")
-        (memory, query, weights, out), self._kept = self._kept, None
-        M = memory.shape[2]
-        d_joined = self.combine.backward(d * (1 - out * out))
-        d_context, dh = d_joined[..., :M], d_joined[..., M:]
-        d_memory: Array = weights.swapaxes(1, 2) @ d_context
-        d_scores: Array = d_context @ memory.swapaxes(1, 2)
+        """Gradients of h and of keys and values, from that of h~, which must be 0 at padded steps."""
+        (h, projected, lengths, weights, out), self._attended = _kept(self._attended), None
+        H = h.shape[2]
+        keys, values = projected[..., :H], projected[..., H:]
+        d = d * (1 - out * out)
+        d_scores: Array = d @ values.swapaxes(1, 2)
         d_scores -= np.einsum("nts,nts->nt", d_scores, weights)[..., None]
         d_scores *= weights
-        d_memory += d_scores.swapaxes(1, 2) @ query
-        dh += self.query.backward(d_scores @ memory)
-        return dh, d_memory
+        d_projected = np.empty_like(projected)
+        np.matmul(d_scores.swapaxes(1, 2), h, out=d_projected[..., :H])
+        np.matmul(weights.swapaxes(1, 2), d, out=d_projected[..., H:])
+        dh = _core.dense_gradient(h, self.parameters["Wh"], d, self.gradients["Wh"], self.gradients["b"], lengths)
+        dh += d_scores @ keys
+        return dh, d_projected
+
+
+def _kept(value: tuple[Any, ...] | None) -> tuple[Any, ...]:
+    if value is None:
+        raise RuntimeError("backward: expected a forward pass with training=True before it")
+    return value
 
 
 @dataclass(frozen=True)
@@ -113,21 +135,22 @@ class Encoded:
 
     Attributes
     ----------
-    memory : array (N, S, M)
-        What the encoder said at each step, for attention.
+    projected : array (N, S, 2 H) or None
+        Keys and values, for :class:`Attention`.
     lengths : array (N,) or None
+        Of the sources.
     state : tuple of arrays (num_layers, N, H)
         Of the decoder, before its first token.
     """
 
-    memory: Array
+    projected: Array | None
     lengths: Array | None
     state: tuple[Array, ...]
 
     @property
     def start(self) -> tuple[Array, ...]:
         """The state of a search with one hypothesis for each source: its source, then the decoder's state by rows."""
-        return (np.arange(len(self.memory)), *(s.swapaxes(0, 1) for s in self.state))
+        return (np.arange(self.state[0].shape[1]), *(s.swapaxes(0, 1) for s in self.state))
 
 
 class EncoderDecoder(Model):
@@ -163,6 +186,8 @@ class EncoderDecoder(Model):
         On the embeddings, between the layers, and before the Dense layer.
     recurrent_init, forget_bias :
         As in :class:`LSTM`.
+    initial_state_std : float
+        Training starts the encoder from random states of this deviation, instead of zero ones.
     dtype : float32 or float64
     seed : int, optional
     num_threads, recompute : int, optional
@@ -211,6 +236,7 @@ class EncoderDecoder(Model):
         dropout: float = 0.0,
         recurrent_init: Initializer = "orthogonal",
         forget_bias: float = 1.0,
+        initial_state_std: float = 0.0,
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
         num_threads: int | None = None,
@@ -218,6 +244,9 @@ class EncoderDecoder(Model):
     ) -> None:
         rng = np.random.default_rng(seed)
         self.rng, self.dropout, self.dtype = rng, dropout, np.dtype(dtype)
+        if not initial_state_std >= 0:
+            raise ValueError(f"initial_state_std: expected a number of 0 or more, got {initial_state_std}")
+        self.initial_state_std = initial_state_std
         options: dict[str, Any] = {"dtype": dtype, "seed": rng}
         self.source_embedding = Embedding(source_size, embedding_size, **options) if embedding_size else None
         self.target_embedding = Embedding(target_size, target_embedding, **options) if target_embedding else None
@@ -238,7 +267,7 @@ class EncoderDecoder(Model):
         self.bridge = [
             [Dense(memory_size, hidden_size, **options) for _ in range(num_layers)] for _ in range(self.encoder.states)
         ]
-        self.attention = Attention(hidden_size, memory_size, **options) if attention else None
+        self.attention = Attention(memory_size, hidden_size, **options) if attention else None
         self.dense = Dense(hidden_size, target_size, **options)
         layers: dict[str, Layer | None] = {
             "source_embedding": self.source_embedding,
@@ -246,8 +275,7 @@ class EncoderDecoder(Model):
             "encoder": self.encoder,
             "decoder": self.decoder,
             **{f"bridge_{'hc'[k]}_l{i}": dense for k, row in enumerate(self.bridge) for i, dense in enumerate(row)},
-            "query": None if self.attention is None else self.attention.query,
-            "combine": None if self.attention is None else self.attention.combine,
+            "attention": self.attention,
             "dense": self.dense,
         }
         self._join({name: layer for name, layer in layers.items() if layer is not None})
@@ -288,11 +316,13 @@ class EncoderDecoder(Model):
         source, source_lengths, target = x
         encoded, source_mask = self._encode(source, source_lengths, training)
         h, target_mask = self._embed(self.target_embedding, target, lengths, training)
-        if len(encoded.memory) != len(h):
-            raise ValueError(f"x: expected as many targets as N = {len(encoded.memory)} sources, got {len(h)}")
+        N = encoded.state[0].shape[1]
+        if len(h) != N:
+            raise ValueError(f"x: expected as many targets as N = {N} sources, got {len(h)}")
+        n = None if lengths is None else np.asarray(lengths, np.int64)
         h, self.state = self.decoder.forward(h, encoded.state, lengths=lengths, training=training)
-        if self.attention is not None:
-            h = self.attention.forward(h, encoded.memory, encoded.lengths, lengths=lengths, training=training)
+        if self.attention is not None and encoded.projected is not None:
+            h = self.attention.forward(h, encoded.projected, encoded.lengths, lengths=n, training=training)
         mask = None
         if training and self.dropout:
             mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
@@ -307,7 +337,8 @@ class EncoderDecoder(Model):
         if mask is not None:
             dh *= mask
         if self.attention is not None:
-            dh, d_memory = self.attention.backward(dh)
+            dh, d_projected = self.attention.backward(dh)
+            d_memory = self.attention.project_backward(d_projected)
         d_target, d_state = self.decoder.backward(dh, dx=self.target_embedding is not None)
         _embed_backward(self.target_embedding, d_target, target_mask)
         d_source, _ = self.encoder.backward(
@@ -353,22 +384,28 @@ class EncoderDecoder(Model):
         ids = np.asarray(tokens)[:, None]
         h, _ = self._embed(self.target_embedding, ids, None, False)
         h, final = self.decoder.forward(h, tuple(s.swapaxes(0, 1) for s in states))
-        if self.attention is not None:
-            memory, lengths = encoded.memory, encoded.lengths
-            if not np.array_equal(source, np.arange(len(memory))):
-                memory, lengths = memory[source], None if lengths is None else lengths[source]
-            h = self.attention.forward(h, memory, lengths)
+        if self.attention is not None and encoded.projected is not None:
+            projected, lengths = encoded.projected, encoded.lengths
+            if not np.array_equal(source, np.arange(len(projected))):
+                projected, lengths = projected[source], None if lengths is None else lengths[source]
+            h = self.attention.forward(h, projected, lengths)
         return self.dense.forward(h[:, 0]), (source, *(s.swapaxes(0, 1) for s in final))
 
     def _encode(self, source: ArrayLike, lengths: ArrayLike | None, training: bool) -> tuple[Encoded, Array | None]:
         h, mask = self._embed(self.source_embedding, source, lengths, training)
-        memory, final = self.encoder.forward(h, lengths=lengths, training=training)
-        L, directions, N = self.encoder.num_layers, self.encoder.directions, len(memory)
+        L, directions, N = self.encoder.num_layers, self.encoder.directions, len(h)
+        start = None
+        if training and self.initial_state_std:
+            shape = (self.encoder.states, L * directions, N, self.encoder.hidden_size)
+            start = tuple(self.rng.normal(0, self.initial_state_std, shape).astype(self.dtype))
+        memory, final = self.encoder.forward(h, start, lengths=lengths, training=training)
         state = []
         for s, bridge in zip(final, self.bridge, strict=True):
             ends = s.reshape(L, directions, N, -1).swapaxes(1, 2).reshape(L, N, -1)  # both directions side by side
             state.append(np.stack([dense.forward(e, training=training) for dense, e in zip(bridge, ends, strict=True)]))
-        return Encoded(memory, None if lengths is None else np.asarray(lengths), tuple(state)), mask
+        n = None if lengths is None else np.asarray(lengths, np.int64)
+        projected = None if self.attention is None else self.attention.project(memory, n, training=training)
+        return Encoded(projected, n, tuple(state)), mask
 
     def _bridge_backward(self, d_state: tuple[Array, ...]) -> tuple[Array, ...]:
         """Gradients of the encoder's final state (num_layers * directions, N, H), from those of the decoder's first."""
