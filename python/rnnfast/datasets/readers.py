@@ -1,0 +1,234 @@
+"""Readers of the user's own files, one natural format for each kind of task.
+
+Lines label<TAB>text to classify, CoNLL and CoNLL-U to tag, CSV with a header to regress, plain text to
+generate, two columns of a TSV to transduce. All are UTF-8, with or without a byte order mark. A file of
+another form is a ValueError that names path:line and what was expected. The command line calls it; it
+fetches nothing and knows no model.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Series", "read_classification", "read_pairs", "read_series", "read_tagging", "read_text"]
+
+PathLike = str | os.PathLike[str]
+MISSING = {"", "na", "n/a", "null", "none"}  # a first cell that is no date
+
+
+class Series(NamedTuple):
+    """The columns of a CSV file: n rows of numbers at consecutive times."""
+
+    names: list[str]
+    values: NDArray[np.float64]  # (n, columns)
+    dates: list[str] | None  # (n,), of the first column where it is not a number
+
+
+def read_classification(path: PathLike) -> tuple[list[str], list[str]]:
+    """Read a file of lines ``label<TAB>text``: returns the texts and their labels.
+
+    Blank lines are skipped, spaces around a label or text are dropped, and a text may hold tabs.
+
+    Raises
+    ------
+    ValueError
+        A line of another form or encoding, which is named; a file without any.
+    OSError
+        The file cannot be read: FileNotFoundError, IsADirectoryError, ...
+    """
+    labels, texts = _two_columns(path, "label<TAB>text")
+    return texts, labels
+
+
+def read_pairs(path: PathLike) -> tuple[list[str], list[str]]:
+    """Read a file of lines ``source<TAB>target``: returns the sources and their targets.
+
+    Blank lines are skipped, spaces around both are dropped, and a target may hold tabs.
+
+    Raises
+    ------
+    ValueError
+        A line of another form or encoding, which is named; a file without any.
+    OSError
+        The file cannot be read.
+    """
+    return _two_columns(path, "source<TAB>target")
+
+
+def read_tagging(path: PathLike, column: int | None = None) -> tuple[list[list[str]], list[list[str]]]:
+    """Read sentences of tagged tokens: returns, for each sentence, its tokens and their tags.
+
+    One token a line, with a blank line between sentences. The columns are separated by tabs if the first token's
+    are, otherwise by spaces; the token is the first. Ten columns separated by tabs are CoNLL-U: the token is FORM
+    (the second), and the lines of multiword tokens (``3-4``) and empty nodes (``5.1``) are skipped. A line that
+    begins with ``#`` is a comment in CoNLL-U, and in the other formats if it has not as many columns as the
+    first token; ``-DOCSTART-`` lines are skipped.
+
+    Parameters
+    ----------
+    path : path
+    column : int, optional
+        The place of the tag among the columns, from 0 or, negative, from the end. None: UPOS in CoNLL-U (3),
+        otherwise the last one.
+
+    Raises
+    ------
+    ValueError
+        A line without a token and a tag, or in another encoding, which is named; a file without any token.
+    OSError
+        The file cannot be read.
+    """
+    lines = list(_lines(path))
+    first = next((line for _, line in lines if line.strip() and not line.startswith("#")), "")
+    separator = "\t" if "\t" in first else None
+    width = len(first.split(separator))
+    conllu = separator == "\t" and width == 10
+    token, place = (1, 3) if conllu else (0, -1)
+    place = place if column is None else column
+    expected = "the 10 columns of CoNLL-U" if conllu else f"token{'<TAB>' if separator else ' '}tag"
+
+    sentences: list[list[str]] = []
+    tags: list[list[str]] = []
+    inside = False
+    for number, line in lines:
+        fields = [field.strip() for field in line.split(separator)]
+        if not line.strip() or fields[0] == "-DOCSTART-":
+            inside = False
+            continue
+        if line.startswith("#") and (conllu or len(fields) != width):
+            continue
+        if conllu and re.fullmatch(r"\d+[-.]\d+", fields[0]):
+            continue
+        if (conllu and len(fields) != 10) or len(fields) < 2:
+            raise ValueError(f"{path}:{number}: expected {expected}, got {_shown(line)}")
+        if not -len(fields) <= place < len(fields) or place % len(fields) == token:
+            raise ValueError(f"{path}:{number}: expected a tag in column {place}, got {_shown(line)}")
+        if not (fields[token] and fields[place]):
+            raise ValueError(f"{path}:{number}: expected a token and its tag, got {_shown(line)}")
+        if not inside:
+            sentences.append([])
+            tags.append([])
+            inside = True
+        sentences[-1].append(fields[token])
+        tags[-1].append(fields[place])
+    if not sentences:
+        raise ValueError(f"{path}: expected lines {expected}, got an empty file")
+    return sentences, tags
+
+
+def read_series(path: PathLike) -> Series:
+    """Read a CSV file with a header: rows of numbers at consecutive times.
+
+    Where the first column of the first row is not a number, the column is taken for dates, or other names of
+    the rows, and kept apart as text.
+
+    Returns
+    -------
+    Series
+        ``names`` of the columns, ``values`` (n, columns), and ``dates`` (n,) or None.
+
+    Raises
+    ------
+    ValueError
+        A cell that is not a finite number, a row of another length than the header, or another encoding, which is
+        named by its line and column; a header that has numbers, a name twice, or nothing but dates; no row.
+    OSError
+        The file cannot be read.
+    """
+    rows = [(n, [c.strip() for c in row]) for n, row in _rows(path) if any(cell.strip() for cell in row)]
+    if len(rows) < 2:
+        raise ValueError(f"{path}: expected a line of names and lines of numbers, got {len(rows)} lines")
+    (number, header), *rows = rows
+    dated = _number(rows[0][1][0]) is None and rows[0][1][0].lower() not in MISSING
+    names = header[dated:]
+    if not names:
+        raise ValueError(f"{path}:{number}: expected at least one column of numbers, got {header[0]!r} alone")
+    for name in names:
+        if _number(name) is not None or not name or names.count(name) > 1:
+            raise ValueError(f"{path}:{number}: expected a header of different names, got {name!r}")
+    values = np.empty((len(rows), len(names)))
+    for row, (number, cells) in zip(values, rows, strict=True):
+        if len(cells) != len(header):
+            raise ValueError(f"{path}:{number}: expected {len(header)} columns as in the header, got {len(cells)}")
+        for place, (name, cell) in enumerate(zip(names, cells[dated:], strict=True)):
+            value = _number(cell)
+            if value is None or not math.isfinite(value):
+                raise ValueError(f"{path}:{number}: column {name!r}: expected a finite number, got {cell!r}")
+            row[place] = value
+    return Series(names, values, [cells[0] for _, cells in rows] if dated else None)
+
+
+def read_text(path: PathLike) -> str:
+    """Read a text; ends of lines become ``\\n``.
+
+    Raises
+    ------
+    ValueError
+        An empty file, or another encoding, whose line is named.
+    OSError
+        The file cannot be read.
+    """
+    text = "\n".join(line for _, line in _lines(path))
+    if not text.strip():
+        raise ValueError(f"{path}: expected text, got an empty file")
+    return text
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _shown(line: str) -> str:
+    return repr(line if len(line) <= 60 else line[:57] + "...")
+
+
+def _lines(path: PathLike) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line; ValueError for the first that is not UTF-8."""
+    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield number, line.removesuffix(b"\r").decode("utf-8")
+        except UnicodeDecodeError as error:
+            byte, place = line[error.start], error.start + 1
+            raise ValueError(f"{path}:{number}: expected UTF-8, got byte 0x{byte:02x} at column {place}") from None
+
+
+def _rows(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of a CSV file with the number of their last line."""
+    reader = csv.reader(line + "\n" for _, line in _lines(path))
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(f"{path}:{reader.line_num}: expected comma-separated values, got {error}") from None
+        yield reader.line_num, row
+
+
+def _two_columns(path: PathLike, expected: str) -> tuple[list[str], list[str]]:
+    first, second = [], []
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        left, tab, right = line.partition("\t")
+        if not (tab and left.strip() and right.strip()):
+            raise ValueError(f"{path}:{number}: expected {expected}, got {_shown(line)}")
+        first.append(left.strip())
+        second.append(right.strip())
+    if not first:
+        raise ValueError(f"{path}: expected lines {expected}, got an empty file")
+    return first, second
