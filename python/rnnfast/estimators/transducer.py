@@ -51,6 +51,8 @@ class Targets:
 
     @classmethod
     def learn(cls, y: Any, min_count: int, level: str) -> Targets:
+        if level not in ("word", "character"):
+            raise ValueError(f"target_level: expected 'word' or 'character', got {level!r}")
         kinds = {_kind_of(target, f"y[{i}]") for i, target in enumerate(y)} - {""}
         if len(kinds) > 1:
             raise ValueError(f"y: expected targets of one kind, got {' and '.join(sorted(kinds))}")
@@ -266,7 +268,8 @@ class SequenceTransducer(SequenceEstimator):
             Of fewer where the search found no more.
         scores : list of N lists of floats, with `return_scores`
         """
-        found, scores = self._search(X, lengths, beam_width or max(self.beam_width, n_best), n_best)
+        width = max(self.beam_width, n_best) if beam_width is None else beam_width
+        found, scores = self._search(X, lengths, width, n_best)
         return (found, scores) if return_scores else found
 
     def score(self, X: Any, y: Any, *, lengths: ArrayLike | None = None) -> float:
@@ -317,7 +320,7 @@ class SequenceTransducer(SequenceEstimator):
         for limit in np.unique(limits):
             alike = np.flatnonzero(limits == limit)
             alike = alike[np.argsort(n[alike], kind="stable")]
-            size = max(1, ROWS // beam_width) if beam_width > 0 else 1
+            size = max(1, ROWS // beam_width) if isinstance(beam_width, int) and beam_width > 0 else 1
             for rows in np.split(alike, range(size, len(alike), size)):
                 encoded = network.encode(*pad([sources[i] for i in rows]))
 
@@ -343,6 +346,8 @@ class SequenceTransducer(SequenceEstimator):
     def _limits(self, source_lengths: Array) -> Array:
         """Most tokens of the prediction of each source: of its length alone, whatever stands beside it."""
         if self.max_length is not None:
+            if not isinstance(self.max_length, int | np.integer) or self.max_length < 1:
+                raise ValueError(f"max_length: expected None or a positive integer, got {self.max_length!r}")
             return np.full(len(source_lengths), self.max_length)
         source, target = self.longest_
         limits: Array = 2 * max(target, 1) * np.maximum(1, -(-source_lengths // max(source, 1)))
@@ -384,8 +389,8 @@ class SequenceTransducer(SequenceEstimator):
         self.encoder_ = Encoder.rebuild(settings["encoder"])
         self.targets_ = Targets.rebuild(settings["targets"])
         source, target = settings["longest"]
-        if type(source) is not int or type(target) is not int or type(self._target_embedding()) is not int:
-            raise ValueError("sizes that are not integers")
+        if any(type(size) is not int or size < 0 for size in (source, target, self._target_embedding())):
+            raise ValueError("sizes that are no integers of 0 or more")
         self.longest_ = (source, target)
         self._columns = settings["columns"]
         self.n_features_in_ = self.encoder_.size if self._columns is None else int(self._columns)
