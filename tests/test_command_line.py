@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnnfast
-from rnnfast import SequenceClassifier, datasets
+from rnnfast import SequenceClassifier, datasets, examples
 from rnnfast.__main__ import _parser, main
 from rnnfast.files import write_model
 
@@ -87,7 +87,7 @@ def test_train(trained: Trained) -> None:
     assert float(found[1]) == 100.0
     test = rnnfast.split(150, (0.8, 0.1, 0.1), 0)[2]
     assert float(found[2]) == pytest.approx(100 * np.mean([i % 3 != 2 for i in test]), abs=0.051)
-    assert output[9:] == [f"saved to {trained.path}"]
+    assert output[9:] == ["held-out macro F1 100.0%", f"saved to {trained.path}"]
 
 
 def test_the_saved_model_is_the_best_one_and_predicts(trained: Trained) -> None:
@@ -104,10 +104,11 @@ def test_train_as_json(data: Path, tmp_path: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert err == ""
     result = json.loads(out)
-    assert set(result) == {"accuracy", "majority", "seconds", "passes", "stopped", "model", "history"}
+    assert set(result) == {"figures", "baselines", "goals", "seconds", "passes", "stopped", "model", "history"}
     assert (result["stopped"], result["model"]) == ("target loss", str(path))
-    assert 0 <= result["majority"] <= 1
-    assert result["accuracy"] <= 1
+    ((baseline, majority),) = result["baselines"].items()
+    assert baseline == "always 'good'"
+    assert 0.3 <= majority["accuracy"] <= result["figures"]["accuracy"] <= 1
     assert result["passes"] == len(result["history"]["loss"]) == len(result["history"]["val_accuracy"])
     assert result["seconds"] > 0
     assert result["history"]["loss"][-1] <= 0.3
@@ -119,7 +120,7 @@ def test_quiet_and_the_default_name(data: Path, tmp_path: Path, capsys: Capture,
     assert main(["train", "reviews.tsv", "--quiet", *QUICK]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert [line.split()[0] for line in out.splitlines()] == ["all", "held-out", "saved"]
+    assert [line.split()[0] for line in out.splitlines()] == ["all", "held-out", "held-out", "saved"]
     first = (tmp_path / "reviews.safetensors").read_bytes()
     assert main(["train", "reviews.tsv", "--quiet", "--one-direction", *QUICK]) == 0  # a model may be replaced
     assert (tmp_path / "reviews.safetensors").read_bytes() != first
@@ -152,10 +153,9 @@ def test_split_seed(data: Path, tmp_path: Path, capsys: Capture) -> None:
     for seed in range(4):
         options = ["--save", str(tmp_path / "m"), "--json", "--split-seed", str(seed), *QUICK, "--epochs", "1"]
         assert main(["train", str(data), *options]) == 0
-        majorities.add(json.loads(capsys.readouterr().out)["majority"])
+        majorities.add(json.loads(capsys.readouterr().out)["baselines"]["always 'good'"]["accuracy"])
         test = rnnfast.split(120, (0.8, 0.1, 0.1), seed)[2]
-        good = float(np.mean([i % 3 != 2 for i in test]))
-        assert max(good, 1 - good) in majorities
+        assert float(np.mean([i % 3 != 2 for i in test])) in majorities
     assert len(majorities) > 1
 
 
@@ -165,7 +165,7 @@ SENTENCES = ["a fine, fine day", "dull!", "unheard words"]
 def test_predict(trained: Trained, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["predict", str(trained.path), *SENTENCES]) == 0
     output = capsys.readouterr()
-    assert output.err == ""
+    assert output.err == "rnnfast: 3 tokens were not seen in training, as 'day', 'unheard', 'words'\n"
     rows = [line.split("\t") for line in output.out.splitlines()]
     model = SequenceClassifier.load(trained.path)
     expected = model.predict_proba(SENTENCES)
@@ -224,7 +224,7 @@ def test_as_a_program(trained: Trained) -> None:
     done = subprocess.run(
         command, input="fine film ü\ndull\n".encode(), capture_output=True, timeout=60, env=environment
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, "rnnfast: 1 tokens were not seen in training, as 'ü'\n".encode())
     assert [line.split("\t")[::2] for line in done.stdout.decode().splitlines()] == [
         ["good", "fine film ü"],
         ["bad", "dull"],
@@ -257,7 +257,7 @@ def test_bad_data(content: bytes, message: str, tmp_path: Path, capsys: Capture)
 
 def test_no_data(tmp_path: Path, capsys: Capture) -> None:
     missing = str(tmp_path / "missing.tsv")
-    assert f"{missing}: expected a file or one of the data sets sentiment" in fails(["train", missing], capsys)
+    assert f"{missing}: expected a file or one of the data sets " in fails(["train", missing], capsys)
     assert "expected a file, this is a folder" in fails(
         ["train", str(tmp_path), "--save", str(tmp_path / "model")], capsys
     )
@@ -303,7 +303,8 @@ def test_full_disk(
 
     monkeypatch.setattr(os, "fsync", fail)
     err = fails(["train", str(data), "--save", str(path), *QUICK], capsys)
-    assert f"could not write {path} (No space left on device); what stood there is unchanged" in err
+    checkpoint = tmp_path / "model.checkpoint.safetensors"  # written first: better after a pass than after all of them
+    assert f"could not write {checkpoint} (No space left on device); what stood there is unchanged" in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "reviews.tsv"] if there else ["reviews.tsv"]
     if there:
         assert path.read_bytes() == trained.path.read_bytes()
@@ -325,8 +326,8 @@ def test_bad_models(trained: Trained, tmp_path: Path, capsys: Capture) -> None:
         assert f"{path}: expected a safetensors file" in fails(command, capsys)
         path.write_bytes(trained.path.read_bytes()[:-1] + b"!")
         assert "whose checksum differs: it is damaged" in fails(command, capsys)
-        write_model(path, "SequenceTagger", {}, {})
-        assert "expected a SequenceClassifier, got a 'SequenceTagger'" in fails(command, capsys)
+        write_model(path, "checkpoint", {}, {})
+        assert "got a 'checkpoint'" in fails(command, capsys)
         write_model(path, "SequenceClassifier", {}, {})
         assert "expected a whole SequenceClassifier" in fails(command, capsys)
 
@@ -348,36 +349,68 @@ def test_a_model_of_other_sequences(tmp_path: Path, capsys: Capture) -> None:
     assert "expected features as in fit, got text" in fails(["predict", str(tmp_path / "model"), "text"], capsys)
 
 
-def test_task(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    sentiment = datasets.available()["sentiment"]
+def built_in(load: Any) -> examples.Example:
+    """The example of sentiment, on other data."""
+    return dataclasses.replace(examples.available()["sentiment"], load=load)
 
-    def load() -> Any:
+
+def test_task(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(quick: bool) -> Any:
         raise AssertionError("loaded before the task was checked")
 
-    tagging = dataclasses.replace(sentiment, name="tags", task="tag", load=load)
-    monkeypatch.setattr(datasets, "available", lambda: {"tags": tagging})
-    err = fails(["train", "tags", "--task", "classify", "--save", str(tmp_path / "model")], capsys)
-    assert "--task classify: expected tag, which tags is for" in err
+    other = built_in(load)
+    monkeypatch.setattr(examples, "available", lambda: {"sentiment": other})
+    err = fails(["train", "sentiment", "--task", "tag", "--save", str(tmp_path / "model")], capsys)
+    assert "--task tag: expected classify, which sentiment is for" in err
     assert main(["train", str(data), "--task", "classify", "--save", str(tmp_path / "model"), "--quiet", *QUICK]) == 0
+    unknown = tmp_path / "data.unknown"
+    unknown.write_bytes(data.read_bytes())
+    assert "expected --task, or a file that ends in .tsv (classify), .conllu .conll (tag)" in fails(
+        ["train", str(unknown)], capsys
+    )
 
 
 def test_a_built_in_data_set(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     labels, texts = (list(column) for column in zip(*(line.split("\t") for line in lines(60)), strict=True))
-    sentiment = dataclasses.replace(datasets.available()["sentiment"], load=lambda: (texts, labels))
-    monkeypatch.setattr(datasets, "available", lambda: {"sentiment": sentiment})
+    parts = examples.Parts(*((texts[a:b], labels[a:b]) for a, b in ((0, 48), (54, 60), (48, 54))))
+    small = built_in(lambda quick: parts)
+    monkeypatch.setattr(examples, "available", lambda: {"sentiment": small})
     monkeypatch.chdir(tmp_path)
     assert main(["train", "sentiment", *QUICK]) == 0
     assert capsys.readouterr().out.startswith("sentiment: 48 training, 6 validation, 6 held-out examples\n")
     assert [p.name for p in tmp_path.iterdir()] == ["sentiment.safetensors"]
 
-    def load() -> Any:
+    def load(quick: bool) -> Any:
         raise datasets.DatasetError("could not be fetched. Check the connection")
 
-    broken = dataclasses.replace(sentiment, load=load)
-    monkeypatch.setattr(datasets, "available", lambda: {"sentiment": broken})
+    broken = built_in(load)
+    monkeypatch.setattr(examples, "available", lambda: {"sentiment": broken})
     before = (tmp_path / "sentiment.safetensors").read_bytes()
     assert "could not be fetched. Check the connection" in fails(["train", "sentiment"], capsys)
     assert (tmp_path / "sentiment.safetensors").read_bytes() == before
+
+
+def test_resume(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that dies in its fourth pass goes on with --resume to the same bits, and leaves no checkpoint behind."""
+    train = ["train", str(data), "--quiet", *QUICK, "--dropout", "0.2", "--save"]
+    assert "--resume: expected a run that was broken off" in fails([*train, str(tmp_path / "b"), "--resume"], capsys)
+    assert main([*train, str(tmp_path / "a")]) == 0
+    finish = rnnfast.checkpoint.Progress.finish_pass
+
+    def die(self: Any, *arguments: Any) -> None:
+        if self.epoch == 3:
+            raise MemoryError("in the fourth pass")
+        finish(self, *arguments)
+
+    monkeypatch.setattr(rnnfast.checkpoint.Progress, "finish_pass", die)
+    assert main([*train, str(tmp_path / "b")]) == 2
+    monkeypatch.undo()
+    assert not (tmp_path / "b").exists()
+    assert (tmp_path / "b.checkpoint.safetensors").exists()
+    assert main([*train, str(tmp_path / "b"), "--resume"]) == 0
+    first, second = (SequenceClassifier.load(tmp_path / name) for name in "ab")
+    assert first.network_.vector.tobytes() == second.network_.vector.tobytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "reviews.tsv"]
 
 
 def test_interrupt(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

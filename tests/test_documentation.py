@@ -19,6 +19,14 @@ def test_docstring_examples(name):
     assert result.failed == 0
 
 
+@pytest.mark.parametrize("path", sorted(README.parent.glob("docs/*.md")), ids=lambda path: path.name)
+def test_examples_of_the_documentation(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
+        exec(compile(block, str(path), "exec"), namespace)
+
+
 def test_readme_examples(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)

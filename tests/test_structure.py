@@ -78,15 +78,17 @@ IMPORTS = {
     "sequences": set(),
     "checkpoint": {"callbacks", "files"},
     "training": {"callbacks", "checkpoint", "losses", "optimizers", "preprocessing", "sequences"},
-    "encoder_decoder": {"layers", "losses", "network", "sequences"},
+    "encoder_decoder": {"_core", "layers", "losses", "network", "sequences"},
     "sampling": {"losses"},
     "music": {"files"},
     "diagnostics": {"functions", "layers", "losses", "network", "training"},
     "plots": set(),
     "datasets.fetching": set(),
     "datasets.readers": set(),
-    "datasets.loaders": {"datasets.fetching"},
-    "datasets": {"datasets.fetching", "datasets.loaders", "datasets.readers"},
+    **{f"datasets.loaders_{name}": {"datasets.fetching"} for name in ("text", "words", "series")},
+    "datasets": {
+        f"datasets.{name}" for name in ("fetching", "readers", "loaders_text", "loaders_words", "loaders_series")
+    },
     "estimators.encoding": {"preprocessing"},
     "estimators.base": {
         "callbacks",
@@ -97,6 +99,8 @@ IMPORTS = {
         "preprocessing",
         "training",
     },
+    "estimators.conditions": {"estimators.base", "estimators.encoding", "preprocessing"},
+    "estimators.tokens": {"estimators.encoding", "preprocessing"},
     **{
         f"estimators.{name}": {
             "estimators.base",
@@ -110,21 +114,22 @@ IMPORTS = {
             "classifier": {"losses"},
             "tagger": {"losses", "metrics"},
             "regressor": {"training"},
-            "generator": {"functions", "losses", "sampling"},
+            "generator": {"estimators.conditions", "estimators.tokens", "functions", "losses", "sampling"},
             "transducer": {"encoder_decoder", "metrics", "sampling"},
         }.items()
     },
-    "estimators": {
-        f"estimators.{name}" for name in ["base", "classifier", "tagger", "regressor", "generator", "transducer"]
-    },
+    "estimators": {"files"}
+    | {f"estimators.{name}" for name in ["base", "classifier", "tagger", "regressor", "generator", "transducer"]},
     "examples.example": set(),
     "examples.baselines": {"metrics", "preprocessing"},
+    "examples.language_baselines": {"metrics", "preprocessing"},
     **{
         f"examples.{name}": {
             "datasets",
             "estimators",
             "examples.baselines",
             "examples.example",
+            "examples.language_baselines",
             "metrics",
             "music",
             "plots",
@@ -145,12 +150,14 @@ IMPORTS = {
     "benchmark.measure": {"_core", "benchmark.contender", "benchmark.grid", "benchmark.own", "benchmark.peers"},
     "benchmark.report": {"benchmark.grid"},
     "benchmark": {"_core", "benchmark.grid", "benchmark.measure", "benchmark.peers"},
-    "__main__": {"benchmark", "datasets", "estimators", "files", "functions", "preprocessing", "training"},
+    "tasks": {"datasets", "estimators", "examples", "metrics", "plots", "preprocessing"},
+    "commands": set(["callbacks", "datasets", "estimators", "examples", "files", "metrics", "music", "plots", "tasks"]),
+    "__main__": {"benchmark", "commands", "datasets", "estimators", "files", "functions", "tasks"},
 }
 # beside numpy; own and pytorch use rnnfast as its users do
 THIRD_PARTY = {
     "files": {"safetensors"},
-    "__main__": {"tqdm"},
+    "commands": {"matplotlib", "tqdm"},
     "benchmark.own": {"rnnfast"},
     "benchmark.peers": {"jax", "onnx", "onnxruntime", "thinc"},
     "benchmark.pytorch": {"rnnfast", "torch"},
@@ -272,7 +279,8 @@ def test_public_names() -> None:
     for name in rnnfast.__all__:
         getattr(rnnfast, name)  # some come when they are asked for
     public = {name for name, value in vars(rnnfast).items() if not isinstance(value, types.ModuleType)}
-    public = {name for name in public if not name.startswith("_")} | {"datasets", "reference"}
+    modules = {name for name, names in rnnfast._LATER.items() if name in names}
+    public = {name for name in public if not name.startswith("_")} | modules
     assert set(rnnfast.__all__) == public
     assert len(set(rnnfast.__all__)) == len(rnnfast.__all__)
 

@@ -30,9 +30,17 @@ from .functions import (
 del _threads
 
 if _TYPE_CHECKING:
-    from . import datasets, reference
+    from . import datasets, diagnostics, examples, metrics, music, plots, reference, sampling
     from .callbacks import Callback, History
-    from .estimators import SequenceClassifier, SequenceRegressor, SequenceTagger
+    from .encoder_decoder import EncoderDecoder, Pairs
+    from .estimators import (
+        SequenceClassifier,
+        SequenceGenerator,
+        SequenceRegressor,
+        SequenceTagger,
+        SequenceTransducer,
+        load,
+    )
     from .files import ModelFileError
     from .layers import GRU, LSTM, RNN, Dense, Embedding
     from .losses import softmax, softmax_cross_entropy, squared_error
@@ -44,10 +52,24 @@ if _TYPE_CHECKING:
 
 # What the functions do not need is imported when it is first asked for: `import rnnfast` stays quick.
 _LATER = {
-    "callbacks": ["Callback", "History"],
     "datasets": ["datasets"],
+    "diagnostics": ["diagnostics"],
+    "examples": ["examples"],
+    "metrics": ["metrics"],
+    "music": ["music"],
+    "plots": ["plots"],
     "reference": ["reference"],
-    "estimators": ["SequenceClassifier", "SequenceRegressor", "SequenceTagger"],
+    "sampling": ["sampling"],
+    "callbacks": ["Callback", "History"],
+    "encoder_decoder": ["EncoderDecoder", "Pairs"],
+    "estimators": [
+        "SequenceClassifier",
+        "SequenceGenerator",
+        "SequenceRegressor",
+        "SequenceTagger",
+        "SequenceTransducer",
+        "load",
+    ],
     "files": ["ModelFileError"],
     "layers": ["GRU", "LSTM", "RNN", "Dense", "Embedding"],
     "losses": ["softmax", "softmax_cross_entropy", "squared_error"],
@@ -83,6 +105,7 @@ __all__ = [
     "Callback",
     "Dense",
     "Embedding",
+    "EncoderDecoder",
     "Gradients",
     "History",
     "MemoryEstimate",
@@ -90,9 +113,12 @@ __all__ = [
     "Network",
     "Output",
     "PackedWeights",
+    "Pairs",
     "SequenceClassifier",
+    "SequenceGenerator",
     "SequenceRegressor",
     "SequenceTagger",
+    "SequenceTransducer",
     "Sequences",
     "Stream",
     "Tape",
@@ -103,14 +129,21 @@ __all__ = [
     "clip_by_global_norm",
     "clip_by_value",
     "datasets",
+    "diagnostics",
     "evaluate",
+    "examples",
     "fit",
     "forward",
     "get_num_threads",
+    "load",
     "memory_estimate",
+    "metrics",
+    "music",
     "one_hot",
     "pad",
+    "plots",
     "reference",
+    "sampling",
     "set_num_threads",
     "show_config",
     "softmax",

@@ -1,7 +1,7 @@
-"""The command line: rnnfast train, predict, info, bench.
+"""The command line: rnnfast train, predict, generate, evaluate, datasets, info, bench.
 
-Reads arguments, calls the same parts as everybody (datasets.py, estimators.py), prints. A bad input ends with one
-sentence on standard error and exit code 2, and overwrites nothing.
+Arguments are parsed here, and errors end in one sentence on standard error and exit code 2, with nothing overwritten;
+commands.py does the work.
 """
 
 from __future__ import annotations
@@ -9,181 +9,28 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import sys
-import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from . import __version__, datasets
-from .estimators import SequenceClassifier
-from .files import ModelFileError, read_model
+from . import __version__, commands, estimators
+from .commands import CommandError
+from .datasets import DatasetError
+from .files import ModelFileError
 from .functions import cells, show_config
-from .preprocessing import split
-from .training import Callback
-
-TASKS = {"classify": SequenceClassifier}
-
-
-class CommandError(Exception):
-    """Ends the program with this sentence and exit code 2."""
-
-
-class ProgressBar(Callback):
-    """A bar over batches while standard error is a terminal, and a line for each pass."""
-
-    def __init__(self) -> None:
-        self.bar: Any = None
-        self.seconds = 0.0
-
-    def on_train_begin(self, logs: dict[str, Any]) -> None:
-        self.epochs, self.batches = logs["epochs"], logs["batches"]
-        self.start = time.perf_counter()
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any]) -> None:
-        self.steps, self.epoch_start = 0, time.perf_counter()
-        if not sys.stderr.isatty():
-            return
-        try:
-            from tqdm import tqdm
-        except ImportError:  # the extra "cli" brings it; a line for each pass will do
-            return
-        self.bar = tqdm(total=self.batches, desc=f"pass {epoch + 1}/{self.epochs}", leave=False, unit="batch")
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        self.steps += logs["steps"]
-        if self.bar is not None:
-            rate = self.steps / (time.perf_counter() - self.epoch_start)
-            self.bar.set_postfix(loss=f"{logs['loss']:.3f}", tokens_per_s=f"{rate:,.0f}", refresh=False)
-            self.bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        self._close()
-        held_out = f", validation accuracy {logs['val_accuracy']:.1%}" if "val_accuracy" in logs else ""
-        print(
-            f"pass {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}{held_out}, {logs['seconds']:.2f} s, "
-            f"{self.steps / logs['seconds']:,.0f} tokens/s"
-        )
-
-    def on_train_end(self, logs: dict[str, Any]) -> None:
-        self._close()
-        self.seconds = time.perf_counter() - self.start
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
-
-
-def train(options: argparse.Namespace) -> None:
-    texts, labels, task, name = _load(options.data, options.task)
-    path = Path(options.save or f"{name}.safetensors")
-    _check_destination(path)
-    try:
-        train_rows, valid_rows, test_rows = split(len(texts), (0.8, 0.1, 0.1), options.split_seed)
-    except ValueError as error:
-        raise CommandError(
-            f"{options.data}: {len(texts)} examples are too few to hold out a tenth ({error})"
-        ) from error
-    learnt = {labels[i] for i in train_rows}
-    for row in valid_rows:
-        if labels[row] not in learnt:
-            raise CommandError(
-                f"{options.data}: expected enough examples of each label to train on and to hold out, got "
-                f"{labels.count(labels[row])} of {labels[row]!r}; add some, leave it out, or try another --split-seed"
-            )
-
-    def part(rows: np.ndarray[Any, Any]) -> tuple[list[str], list[str]]:
-        return [texts[i] for i in rows], [labels[i] for i in rows]
-
-    progress = ProgressBar()
-    model = TASKS[task](
-        cell=options.cell,
-        hidden_size=options.hidden_size,
-        num_layers=options.num_layers,
-        bidirectional=not options.one_direction,
-        embedding_size=options.embedding_size,
-        dropout=options.dropout,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        max_epochs=options.epochs,
-        target_loss=options.target_loss,
-        patience=options.patience,
-        clip_norm=options.clip_norm,
-        min_count=options.min_count,
-        random_state=options.seed,
-        dtype=options.dtype,
-        n_jobs=options.threads,
-        callbacks=() if options.quiet else (progress,),
-    )
-    test_texts, test_labels = part(test_rows)
-    train_texts, train_labels = part(train_rows)
-    started = time.perf_counter()
-    if not options.quiet:
-        print(f"{name}: {len(train_rows)} training, {len(valid_rows)} validation, {len(test_rows)} held-out examples")
-    model.fit(train_texts, train_labels, validation=part(valid_rows))
-    seconds = progress.seconds or time.perf_counter() - started
-    history = model.history_
-    if not history["loss"]:
-        raise KeyboardInterrupt  # in the first pass: nothing is worth saving
-    model.save(path)
-    majority, count = Counter(test_labels).most_common(1)[0]
-    baseline = count / len(test_labels)
-    accuracy = float(np.mean(model.predict(test_texts) == np.array(test_labels)))
-    if options.json:
-        result = {
-            "accuracy": accuracy,
-            "majority": baseline,
-            "seconds": seconds,
-            "passes": len(history["loss"]),
-            "stopped": history.stop_reason,
-            "model": str(path),
-            "history": history.history,
-        }
-        print(json.dumps(result))
-    else:
-        done = "all passes are done" if history.stop_reason == "max_epochs" else f"stopped: {history.stop_reason}"
-        print(f"{done}; weights of pass {history.best_epoch + 1}; {seconds:.1f} s of training")
-        print(f"held-out accuracy {accuracy:.1%} (always '{majority}': {baseline:.1%})")
-        print(f"saved to {path}")
-    if history.stop_reason == "interrupted":
-        raise KeyboardInterrupt  # the best pass is saved, but it is not what was asked for
-
-
-def predict(options: argparse.Namespace) -> None:
-    model = SequenceClassifier.load(options.model)
-    if not options.text and sys.stdin.isatty():
-        print("sentences, one on each line; Ctrl-D ends", file=sys.stderr)
-    texts = options.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    if not texts:
-        raise CommandError("expected a sentence as an argument, or lines on standard input, got none")
-    try:
-        probabilities = model.predict_proba(texts)
-    except ValueError as error:
-        raise CommandError(str(error).replace("X[", "sentence [", 1)) from error
-    for text, p in zip(texts, probabilities, strict=True):
-        best = int(p.argmax())
-        label = model.classes_[best]
-        if options.json:
-            each = dict(zip(map(str, model.classes_), map(float, p), strict=True))
-            print(json.dumps({"text": text, "label": str(label), "probabilities": each}, ensure_ascii=False))
-        else:
-            print(f"{label}\t{p[best]:.3f}\t{text}")
+from .tasks import TASKS, TaskError
 
 
 def info(options: argparse.Namespace) -> None:
     if options.model is None:
         show_config()
         print("data sets:")
-        for dataset in datasets.available().values():
-            print(f"  {dataset.name}: {dataset.description} ({dataset.size:,} examples, {dataset.licence})")
+        commands.datasets(argparse.Namespace(json=False))
         return
-    model = SequenceClassifier.load(options.model)
-    print(f"{options.model}: {SequenceClassifier.__name__}, {model.network_.vector.size:,} parameters")
-    print(f"classes: {', '.join(map(str, model.classes_))}")
+    model = estimators.load(options.model)
+    print(f"{options.model}: {type(model).__name__}, {model.network_.vector.size:,} parameters")
+    if hasattr(model, "classes_"):
+        print(f"classes: {', '.join(map(str, model.classes_))}")
     for name, value in model.get_params().items():
         if name != "callbacks":
             print(f"  {name} = {value!r}")
@@ -227,40 +74,6 @@ def bench(options: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
 
-def _load(data: str, task: str | None) -> tuple[list[str], list[str], str, str]:
-    """Texts, labels, task and name of a built-in data set or a file."""
-    known = datasets.available()
-    if data in known:
-        dataset = known[data]
-        if task not in (None, dataset.task):
-            raise CommandError(f"--task {task}: expected {dataset.task}, which {data} is for")
-        texts, labels = dataset.load()
-        return texts, labels, dataset.task, data
-    if not Path(data).exists():
-        raise CommandError(f"{data}: expected a file or one of the data sets {', '.join(known)}")
-    if Path(data).is_dir():
-        raise CommandError(f"{data}: expected a file, this is a folder")
-    texts, labels = datasets.read_classification(data)
-    if len(set(labels)) < 2:
-        raise CommandError(f"{data}: expected at least two labels, got {labels[0]!r} alone")
-    return texts, labels, task or "classify", Path(data).stem
-
-
-def _check_destination(path: Path) -> None:
-    """Before hours of training: the folder is there, and a file at this place is a model that may be replaced."""
-    if not path.parent.is_dir():
-        raise CommandError(f"--save {path}: expected a path in a folder that exists, {path.parent} does not")
-    if path.is_dir():
-        raise CommandError(f"--save {path}: expected a file, this is a folder")
-    if not os.access(path.parent, os.W_OK):
-        raise CommandError(f"--save {path}: expected a folder that can be written to, {path.parent} cannot")
-    if path.exists():
-        try:
-            read_model(path, SequenceClassifier.__name__)
-        except (ModelFileError, OSError) as error:
-            raise CommandError(f"--save {path}: a file stands there that is not a model; name another path") from error
-
-
 def _positive(kind: type) -> Any:
     def parse(text: str) -> Any:
         try:
@@ -276,6 +89,10 @@ def _positive(kind: type) -> Any:
     return parse
 
 
+def _not_negative(text: str) -> float:
+    return 0.0 if text in ("0", "0.0") else float(_positive(float)(text))
+
+
 def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, got {text}")
@@ -285,50 +102,91 @@ def _whole(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rnnfast", description="Recurrent neural networks on a CPU.")
     parser.add_argument("--version", action="version", version=f"rnnfast {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    subparsers = parser.add_subparsers(dest="command", required=True)
     show = argparse.ArgumentDefaultsHelpFormatter
+    forms = "; ".join(f"{task.name}: {task.form}" for task in TASKS.values())
 
-    p = commands.add_parser("train", help="train a model and save it", formatter_class=show, description="""Train on
-        a built-in data set or a file, choose the best pass on a tenth that is held out for it, and print the accuracy
-        on another tenth, beside that of always answering with the commonest label.""")  # fmt: skip
-    p.add_argument("data", metavar="DATA", help="a data set (sentiment) or a TSV file with lines label<TAB>text")
-    p.add_argument("--task", choices=sorted(TASKS), help="what to learn; None follows from the data")
-    p.add_argument("--save", metavar="PATH", help="where the model goes; None is DATA.safetensors in this folder")
-    p.add_argument("--cell", choices=cells(), default="lstm", help="recurrent cell")
-    p.add_argument("--hidden-size", type=_positive(int), default=64, help="units of each layer and direction")
-    p.add_argument("--num-layers", type=_positive(int), default=1, help="recurrent layers on top of each other")
-    p.add_argument("--one-direction", action="store_true", help="read sentences forward only")
-    p.add_argument("--embedding-size", type=_whole, default=64, help="numbers for each word; 0 is one-hot words")
-    p.add_argument("--dropout", type=float, default=0.5, help="part of the activations dropped in training")
-    p.add_argument("--batch-size", type=_positive(int), default=32, help="sentences for each step of the optimiser")
-    p.add_argument("--learning-rate", type=_positive(float), default=2e-3, help="step size of Adam")
-    p.add_argument("--epochs", type=_positive(int), default=12, help="most passes over the data")
+    p = subparsers.add_parser("train", help="train a model and save it", description=f"""Train on a built-in data set
+        (rnnfast datasets lists them) or a file, choose the best pass on a part that is held out for it, and print the
+        figures on another part, beside what simple answers give. Files by task: {forms}. Settings that are not given
+        are those of the data set, or of the task.""")  # fmt: skip
+    p.add_argument("data", metavar="DATA", help="a data set (as sentiment) or a file")
+    p.add_argument("--task", choices=sorted(TASKS), help="what to learn; otherwise it follows from the data")
+    p.add_argument("--save", metavar="PATH", help="where the model goes; otherwise DATA.safetensors in this folder")
+    p.add_argument("--resume", action="store_true", help="go on from the last whole pass of a run that was broken off")
+    p.add_argument("--cell", choices=cells(), help="recurrent cell")
+    p.add_argument("--hidden-size", type=_positive(int), help="units of each layer and direction")
+    p.add_argument("--num-layers", type=_positive(int), help="recurrent layers on top of each other")
+    p.add_argument("--one-direction", action="store_true", help="read sequences forward only")
+    p.add_argument("--embedding-size", type=_whole, help="numbers for each token; 0 is one-hot tokens")
+    p.add_argument("--dropout", type=float, help="part of the activations dropped in training")
+    p.add_argument("--batch-size", type=_positive(int), help="sequences for each step of the optimiser")
+    p.add_argument("--learning-rate", type=_positive(float), help="step size of Adam")
+    p.add_argument("--schedule", choices=("constant", "linear", "cosine"), help="how the learning rate goes on")
+    p.add_argument("--epochs", type=_positive(int), help="most passes over the data")
     p.add_argument("--target-loss", type=float, help="stop when a pass has at most this training loss")
     p.add_argument("--patience", type=_positive(int), help="stop after this many passes without a better validation")
     p.add_argument("--clip-norm", type=_positive(float), help="scale gradients to at most this norm")
-    p.add_argument("--min-count", type=_positive(int), default=2, help="rarer words are <unk>")
-    p.add_argument("--seed", type=_whole, default=0, help="of weights, dropout and the order of batches")
-    p.add_argument("--split-seed", type=_whole, default=0, help="of the cut into training, validation, held-out parts")
-    p.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="numbers to compute with")
-    p.add_argument("--threads", type=_positive(int), help="OpenMP threads; None is one for each processor")
+    p.add_argument("--clip-value", type=_positive(float), help="clip each number of a gradient to this")
+    p.add_argument("--truncate", type=_positive(int), help="steps that gradients go back through time")
+    p.add_argument("--min-count", type=_positive(int), help="rarer tokens are <unk>")
+    p.add_argument("--level", choices=("character", "word"), help="what a text is cut into")
+    p.add_argument("--no-attention", action="store_true", help="transduce: the decoder sees the final state alone")
+    p.add_argument("--target", metavar="COLUMN", help="regress: the column to forecast; otherwise the last")
+    p.add_argument("--window", type=_positive(int), help="regress: rows that a forecast looks at; otherwise 14")
+    p.add_argument("--horizon", type=_positive(int), help="regress: rows ahead that are forecast; otherwise 1")
+    p.add_argument("--seed", type=_whole, default=0, help="of weights, dropout and the order of batches (default: 0)")
+    p.add_argument("--split-seed", type=_whole, default=0, help="of the cut of a file into parts (default: 0)")
+    p.add_argument("--dtype", choices=("float32", "float64"), help="numbers to compute with")
+    p.add_argument("--threads", type=_positive(int), help="OpenMP threads; otherwise one for each processor")
+    p.add_argument("--plot", metavar="FILE", help="draw the losses of the passes (.png, .svg, .pdf)")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     p.add_argument("--json", action="store_true", help="the result as one JSON object; implies --quiet")
-    p.set_defaults(run=train)
+    p.set_defaults(run=commands.train)
 
-    p = commands.add_parser("predict", help="label sentences with a saved model")
+    p = subparsers.add_parser("predict", help="apply a saved model", description="""Label, tag or rewrite texts, one on
+        each line; say what a text goes on with; or forecast what follows a CSV file.""")  # fmt: skip
     p.add_argument("model", metavar="MODEL", help="a file that train saved")
-    p.add_argument("text", nargs="*", metavar="SENTENCE", help="sentences; without any, lines of standard input")
-    p.add_argument("--json", action="store_true", help="a JSON object for each sentence, with all probabilities")
-    p.set_defaults(run=predict)
+    p.add_argument("text", nargs="*", metavar="TEXT", help="texts, or a CSV file; without any, lines of standard input")
+    p.add_argument("--json", action="store_true", help="a JSON object for each text, with all probabilities")
+    p.set_defaults(run=commands.predict)
 
-    p = commands.add_parser("info", help="show the configuration, or what is in a model file")
+    p = subparsers.add_parser("generate", help="let a saved model write", formatter_class=show)
+    p.add_argument("model", metavar="MODEL", help="a file that train saved, of a task that generates")
+    p.add_argument("--n", type=_positive(int), default=1, help="how many sequences to write")
+    p.add_argument("--prompt", help="what they begin with")
+    p.add_argument("--condition", help="the class that they are of, for a model that knows classes")
+    p.add_argument("--length", type=_positive(int), default=200, help="most tokens of each sequence")
+    p.add_argument("--temperature", type=_not_negative, default=1.0, help="of the draws; 0 takes the likeliest token")
+    p.add_argument("--top-k", type=_positive(int), help="draw among the k likeliest tokens")
+    p.add_argument("--top-p", type=_positive(float), help="draw among the likeliest tokens of this total probability")
+    p.add_argument("--beam-width", type=_positive(int), help="search for a likely sequence instead of drawing")
+    p.add_argument("--seed", type=_whole, default=0, help="of the draws: the same seed writes the same")
+    p.add_argument("--midi", metavar="FILE", help="write the first one as a MIDI file, for a model of notes")
+    p.add_argument("--json", action="store_true", help="a JSON object for each sequence")
+    p.set_defaults(run=commands.generate)
+
+    p = subparsers.add_parser("evaluate", help="measure a saved model", description="""Print accuracy, F1 and confusion,
+        errors, bits per token, or edit distances of a saved model on the held-out part of a built-in data set, or on
+        all of a file.""")  # fmt: skip
+    p.add_argument("model", metavar="MODEL", help="a file that train saved")
+    p.add_argument("data", metavar="DATA", help="a data set or a file of the model's task")
+    p.add_argument("--plot", metavar="FILE", help="draw confusion, forecast or attention (.png, .svg, .pdf)")
+    p.add_argument("--json", action="store_true", help="the figures as one JSON object")
+    p.set_defaults(run=commands.evaluate)
+
+    p = subparsers.add_parser("datasets", help="list the built-in data sets, with size, licence and use")
+    p.add_argument("--json", action="store_true", help="as one JSON list, with citations")
+    p.set_defaults(run=commands.datasets)
+
+    p = subparsers.add_parser("info", help="show the configuration, or what is in a model file")
     p.add_argument("model", nargs="?", metavar="MODEL", help="a file that train saved")
     p.set_defaults(run=info)
 
-    p = commands.add_parser("bench", help="time rnnfast beside its peers", formatter_class=show, description="""Compare
-        the answers, then time rnnfast beside the NumPy reference and every peer that is installed (the extra "peers"),
-        over a grid of shapes. The whole grid takes hours; Ctrl-C ends it with what there is, and --json goes on where
-        its file ended.""")  # fmt: skip
+    p = subparsers.add_parser("bench", help="time rnnfast beside its peers", formatter_class=show, description="""
+        Compare the answers, then time rnnfast beside the NumPy reference and every peer that is installed (the extra
+        "peers"), over a grid of shapes. The whole grid takes hours; Ctrl-C ends it with what there is, and --json goes
+        on where its file ended.""")  # fmt: skip
     p.add_argument("--quick", action="store_true", help="a dozen small rows, in two minutes")
     p.add_argument("--rows", metavar="ROW", nargs="+", default=[], help="parts of row names, patterns, or rows of your"
         " own (CELL T/N/D/H FLAGS); none is the whole grid")  # fmt: skip
@@ -366,7 +224,16 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         print(f"rnnfast: not enough memory ({error})", file=sys.stderr)
         return 2
-    except (CommandError, ModelFileError, datasets.DatasetError, OSError, ValueError, FloatingPointError) as error:
+    except (
+        CommandError,
+        DatasetError,
+        FloatingPointError,
+        ImportError,
+        ModelFileError,
+        OSError,
+        TaskError,
+        ValueError,
+    ) as error:
         print(f"rnnfast: {error}", file=sys.stderr)
         return 2
     return 0

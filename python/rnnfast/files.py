@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-__all__ = ["FORMAT_VERSION", "ModelFileError", "read_model", "write_atomically", "write_model"]
+__all__ = ["FORMAT_VERSION", "ModelFileError", "kind_of", "read_model", "write_atomically", "write_model"]
 
 FORMAT_VERSION = 1
 
@@ -66,6 +66,21 @@ def write_model(
     settings = json.loads(json.dumps(settings, default=_number))  # as they will be read
     header = {"kind": kind, "format": FORMAT_VERSION, "sha256": _sha256(arrays, settings), "settings": settings}
     write_atomically(path, save(arrays, metadata={"rnnfast": json.dumps(header, ensure_ascii=False)}))
+
+
+def kind_of(path: str | os.PathLike[str]) -> str:
+    """The kind of model that a file says it holds; a ModelFileError or OSError as `read_model` raises."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: expected a model file, found {'a folder' if Path(path).is_dir() else 'none'}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return str(json.loads((file.metadata() or {})["rnnfast"])["kind"])
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: expected a safetensors file, got one that cannot be read ({error})") from error
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(
+            f"{path}: expected a model of rnnfast, got a safetensors file of something else"
+        ) from error
 
 
 def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:

@@ -1,0 +1,220 @@
+"""commands.py and tasks.py: every task of the command line on small files; test_command_line.py has the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rnnfast
+from rnnfast import examples
+from rnnfast.__main__ import main
+
+Capture = pytest.CaptureFixture[str]
+FAST = ["--threads", "1", "--quiet", "--hidden-size", "8"]
+
+
+@pytest.fixture(autouse=True)
+def no_built_in_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(examples, "available", dict)
+    monkeypatch.chdir(tmp_path)
+
+
+def fails(arguments: list[str], capsys: Capture) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"rnnfast: [^\n]+\n", err), err
+    return err
+
+
+def run(arguments: list[str], capsys: Capture) -> str:
+    capsys.readouterr()
+    assert main(arguments) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def tagged(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    words = {"DET": ["the", "a"], "NOUN": ["dog", "cat", "rat"], "VERB": ["runs", "sleeps"]}
+    lines = []
+    for _ in range(100):
+        for tag in rng.permutation(["DET NOUN", "VERB"]).tolist():
+            lines += [f"{rng.choice(words[t])}\t{t}" for t in tag.split()]
+        lines.append("")
+    path = tmp_path / "tags.conll"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_tag(tagged: Path, capsys: Capture) -> None:
+    options = ["--epochs", "8", "--learning-rate", "0.02", "--dropout", "0", *FAST]
+    out = run(["train", str(tagged), *options], capsys)
+    assert "held-out accuracy 100.0% (each word's commonest tag: 100.0%)" in out
+    assert rnnfast.load("tags.safetensors").score([["a", "dog"]], [["DET", "NOUN"]]) == 1.0
+    assert run(["predict", "tags.safetensors", "the rat sleeps"], capsys) == "the\tDET\nrat\tNOUN\nsleeps\tVERB\n\n"
+    row = json.loads(run(["predict", "tags.safetensors", "--json", "the rat"], capsys))
+    assert row == {"text": "the rat", "tokens": ["the", "rat"], "tags": ["DET", "NOUN"]}
+    main(["predict", "tags.safetensors", "the zebra"])
+    assert "1 tokens were not seen in training, as 'zebra'" in capsys.readouterr().err
+    result = json.loads(run(["evaluate", "tags.safetensors", str(tagged), "--json"], capsys))
+    assert result["figures"] == {"accuracy": 1.0}
+
+
+def test_entities_have_f1(tmp_path: Path, capsys: Capture) -> None:
+    sentence = "Ann B-PER\nLee I-PER\nleft O\n"
+    Path("names.conll").write_text("\n".join([sentence, "Rome B-LOC\nfell O\n"] * 30), encoding="utf-8")
+    result = json.loads(
+        run(["train", "names.conll", "--json", "--epochs", "6", "--learning-rate", "0.03", *FAST], capsys)
+    )
+    assert result["figures"] == {"accuracy": 1.0, "entity F1": 1.0}
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    rows = [f"2024-{i},{np.sin(i / 3):.6f},{10 + 5 * np.cos(i / 3):.6f}" for i in range(300)]
+    path = tmp_path / "waves.csv"
+    path.write_text("\n".join(["day,sine,level", *rows]), encoding="utf-8")
+    return path
+
+
+def test_regress(series: Path, capsys: Capture) -> None:
+    options = ["--window", "12", "--horizon", "2", "--epochs", "40", "--learning-rate", "0.01", "--dropout", "0"]
+    result = json.loads(run(["train", str(series), *options, "--json", *FAST], capsys))
+    naive = result["baselines"]["the last value"]["RMSE"]
+    ends = 10 + 5 * np.cos(np.arange(300) / 3)
+    n = 300 - 12 - 2 + 1
+    changes = np.array([[ends[i + 12] - ends[i + 11], ends[i + 13] - ends[i + 11]] for i in range(round(0.85 * n), n)])
+    assert naive == pytest.approx(float(np.sqrt((changes**2).mean())), rel=1e-4)
+    assert result["figures"]["RMSE"] < 0.3 * naive
+    rows = [line.split("\t") for line in run(["predict", "waves.safetensors", str(series)], capsys).splitlines()]
+    assert [row[0] for row in rows] == ["level, 1 ahead", "level, 2 ahead"]
+    truth = 10 + 5 * np.cos(np.array([300, 301]) / 3)
+    assert np.abs([float(row[1]) for row in rows] - truth).max() < 1.0
+    measured = json.loads(run(["evaluate", "waves.safetensors", str(series), "--json"], capsys))["figures"]
+    assert measured["RMSE"] < 0.3 * naive
+    again = Path("other.csv")
+    again.write_text("level,sine\n" + "1,2\n" * 11, encoding="utf-8")
+    assert "expected at least 12 rows, the window of training, got 11" in fails(
+        ["predict", "waves.safetensors", "other.csv"], capsys
+    )
+    again.write_text("level,other\n1,2\n", encoding="utf-8")
+    assert "expected the columns sine, level of training, 'sine' is missing" in fails(
+        ["predict", "waves.safetensors", "other.csv"], capsys
+    )
+    assert "expected one CSV file" in fails(["predict", "waves.safetensors", "a", "b"], capsys)
+
+
+def test_series_that_do_not_do(series: Path, capsys: Capture) -> None:
+    assert "--target x: expected one of the columns sine, level" in fails(
+        ["train", str(series), "--target", "x", *FAST], capsys
+    )
+    assert "expected at least length + horizon = 401 times, got 300" in fails(
+        ["train", str(series), "--window", "400", *FAST], capsys
+    )
+    Path("short.csv").write_text("a\n" + "1\n" * 15, encoding="utf-8")
+    assert "1 examples are too few to hold out the last 15 %" in fails(["train", "short.csv", *FAST], capsys)
+
+
+def test_generate(tmp_path: Path, capsys: Capture) -> None:
+    Path("rhyme.txt").write_text("one two three four five six\n" * 60, encoding="utf-8")
+    options = ["--epochs", "30", "--learning-rate", "0.02", "--embedding-size", "8", "--truncate", "20", *FAST]
+    out = run(["train", "rhyme.txt", *options, "--hidden-size", "24"], capsys)
+    found = re.search(r"held-out bits per token (\S+) \(how often each letter is: (\S+)\)", out)
+    assert found
+    assert float(found[1]) < 0.3 < 3.0 < float(found[2])
+    write = ["generate", "rhyme.safetensors", "--prompt", "one t", "--length", "9", "--temperature", "0"]
+    assert run(write, capsys) == "one two three \n"
+    assert json.loads(run([*write, "--json"], capsys)) == {"text": "one two three "}
+    drawn = [run(["generate", "rhyme.safetensors", "--n", "2", "--seed", seed], capsys) for seed in ("1", "1", "2")]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert len(drawn[0]) >= 400
+    row = json.loads(run(["predict", "rhyme.safetensors", "--json", "one two thre"], capsys))
+    assert row["next"] == "e"
+    bits = json.loads(run(["evaluate", "rhyme.safetensors", "rhyme.txt", "--json"], capsys))["figures"][
+        "bits per token"
+    ]
+    assert bits < 0.3
+    Path("short.txt").write_text("too short", encoding="utf-8")
+    assert "9 characters are too few to hold out the last tenth" in fails(["train", "short.txt", *FAST], capsys)
+
+
+def test_transduce(tmp_path: Path, capsys: Capture) -> None:
+    rng = np.random.default_rng(0)
+    words = ["".join(rng.choice(list("abcd"), rng.integers(1, 5))) for _ in range(300)]
+    Path("upper.tsv").write_text("\n".join(f"{w}\t{w.upper()}" for w in words), encoding="utf-8")
+    options = [
+        "--task",
+        "transduce",
+        "--epochs",
+        "40",
+        "--learning-rate",
+        "0.02",
+        "--embedding-size",
+        "8",
+        "--json",
+        *FAST,
+    ]
+    result = json.loads(run(["train", "upper.tsv", *options, "--hidden-size", "24"], capsys))
+    assert result["figures"]["exact match"] > 0.9
+    assert result["baselines"]["the source as it is"] == {"exact match": 0.0, "error rate": 1.0}
+    assert run(["predict", "upper.safetensors", "abc", "dd"], capsys) == "abc\tABC\ndd\tDD\n"
+    measured = json.loads(run(["evaluate", "upper.safetensors", "upper.tsv", "--json"], capsys))["figures"]
+    assert measured["error rate"] < 0.1
+
+
+def test_what_does_not_fit_together(tagged: Path, series: Path, capsys: Capture) -> None:
+    assert main(["train", str(tagged), "--epochs", "1", *FAST]) == 0
+    assert "expected a SequenceGenerator, got a SequenceTagger" in fails(["generate", "tags.safetensors"], capsys)
+    assert "--no-attention: expected an option that SequenceTagger has" in fails(
+        ["train", str(tagged), "--no-attention"], capsys
+    )
+    assert "expected a file or one of the data sets" in fails(["evaluate", "tags.safetensors", "missing"], capsys)
+    text = Path("text.txt")
+    text.write_text("some text, " * 50, encoding="utf-8")
+    assert "--one-direction: expected an option that SequenceGenerator has" in fails(
+        ["train", "text.txt", "--one-direction"], capsys
+    )
+
+
+def test_plots(tagged: Path, capsys: Capture) -> None:
+    pytest.importorskip("matplotlib")
+    assert main(["train", str(tagged), "--epochs", "2", "--plot", "losses.svg", *FAST]) == 0
+    assert main(["evaluate", "tags.safetensors", str(tagged), "--plot", "confusion.png"]) == 0
+    assert Path("losses.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert Path("confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert "--plot x/y.png: expected a path in a folder that exists, x does not" in fails(
+        ["train", str(tagged), "--plot", "x/y.png", *FAST], capsys
+    )
+
+
+def test_confusion(tmp_path: Path, capsys: Capture) -> None:
+    rows = ["good\tfine film", "bad\tdull film", "good\tfine", "bad\tdull"] * 20
+    Path("reviews.tsv").write_text("\n".join(rows), encoding="utf-8")
+    assert main(["train", "reviews.tsv", "--epochs", "20", "--learning-rate", "0.03", "--dropout", "0", *FAST]) == 0
+    result = json.loads(run(["evaluate", "reviews.safetensors", "reviews.tsv", "--json"], capsys))
+    assert result == {
+        "figures": {"accuracy": 1.0, "macro F1": 1.0},
+        "labels": ["bad", "good"],
+        "confusion": [[40, 0], [0, 40]],
+    }
+    lines = run(["evaluate", "reviews.safetensors", "reviews.tsv"], capsys).splitlines()
+    assert lines[0] == "accuracy 100.0%"
+    assert [line.split() for line in lines[2:]] == [
+        ["true", "predicted:", "bad", "good"],
+        ["bad", "40", "0"],
+        ["good", "0", "40"],
+    ]
+
+
+def test_datasets(capsys: Capture) -> None:
+    out = run(["datasets"], capsys)
+    rows: list[dict[str, Any]] = json.loads(run(["datasets", "--json"], capsys))
+    assert len(rows) > 10
+    for row in rows:
+        assert row["licence"]
+        assert f"{row['name']}: {row['description']}" in out
