@@ -119,6 +119,7 @@ class SequenceEstimator:
     network_: Any = field(init=False)  # what fit sets; vars(model) has none of it before
     history_: History = field(init=False)
     fitted_params_: dict[str, Any] = field(init=False)
+    notes_: dict[str, Any] = field(init=False)  # the caller's own, kept in the file: anything that JSON can hold
     n_features_in_: int = field(init=False)
     _columns: int | None = field(init=False)  # T, where fit was given an array (N, T)
 
@@ -154,7 +155,7 @@ class SequenceEstimator:
 
         tags = utils.Tags(
             estimator_type=self._estimator_type,
-            target_tags=utils.TargetTags(required=self._estimator_type is not None),
+            target_tags=utils.TargetTags(required=inspect.signature(self.fit).parameters["y"].default is inspect._empty),
             input_tags=utils.InputTags(three_d_array=True),
         )
         if self._estimator_type == "classifier":
@@ -178,12 +179,15 @@ class SequenceEstimator:
     def _goes_on(self) -> bool:
         return bool(self.warm_start) and self.__sklearn_is_fitted__()
 
-    def _hold_out(self, n: int, seed: int | None) -> tuple[Array, Array]:
-        """Rows to train on and rows to choose the best pass with; the latter may be none."""
+    def _hold_out(self, n: int, seed: int | None, validation: Any = None) -> tuple[Array, Array]:
+        """Rows to train on and rows to choose the best pass with; none of the latter where there is other data for it."""
+        if validation is not None and (not isinstance(validation, tuple | list) or len(validation) not in (2, 3)):
+            got = f"{len(validation)} items" if hasattr(validation, "__len__") else type(validation).__name__
+            raise ValueError(f"validation: expected (X, y) or (X, y, lengths), got {got}")
         part = self.validation_fraction
         if not isinstance(part, int | float | np.number) or not 0 <= part < 1:
             raise ValueError(f"validation_fraction: expected 0 <= part < 1, got {part}")
-        if part == 0:
+        if part == 0 or validation is not None:
             return np.arange(n), np.arange(0)
         try:
             train, valid = split(n, (1 - part, part), 0 if seed is None else seed)
@@ -235,6 +239,7 @@ class SequenceEstimator:
 
     def _keep(self, network: Model, history: History) -> None:
         state: dict[str, Any] = {"network_": network, "history_": history, "fitted_params_": self.get_params()}
+        state["notes_"] = vars(self).get("notes_", {})
         vars(self).update(state)  # what save writes: set_params does not change a fitted model
 
     def _check_parameters(self) -> None:
@@ -276,7 +281,12 @@ class SequenceEstimator:
         params["dtype"] = network.dtype.name
         if not isinstance(params["random_state"], int | np.integer):
             params["random_state"] = None
-        write_model(path, type(self).__name__, network.named_parameters(), {"params": params, **self._describe()})
+        write_model(
+            path,
+            type(self).__name__,
+            network.named_parameters(),
+            {"params": params, "notes": self.notes_, **self._describe()},
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -293,12 +303,16 @@ class SequenceEstimator:
             for name in ("hidden_size", "num_layers", "embedding_size"):
                 if type(getattr(model, name)) is not int or getattr(model, name) < 0:
                     raise ValueError(f"{name} = {getattr(model, name)!r}, no integer of 0 or more")
+            seed = model.random_state
+            if seed is not None and (type(seed) is not int or seed < 0):
+                raise ValueError(f"random_state = {seed!r}, no integer of 0 or more")
+            model.notes_ = dict(settings["notes"])
             model._rebuild(settings)
             # Before memory is taken for a network: can its settings, read from a file, belong to so many numbers?
             H = model.hidden_size
             if max(H * H * model.num_layers, model._least_size()) > sum(array.size for array in arrays.values()):
                 raise ValueError("settings that need more arrays than are there")
-            network = model._build()
+            network = model._build(model._seed())
             own = network.named_parameters()
             wrong = [
                 name
