@@ -35,7 +35,7 @@ def tokenize(text: str) -> list[str]:
         raise TypeError(f"text: expected a str, got {type(text).__name__}")
     text = unicodedata.normalize("NFC", text.lower()).replace("\u2019", "'")
     # `\w` lacks combining marks, without which every Devanagari or Thai word falls apart.
-    marks = "".join(sorted(c for c in set(text) if unicodedata.category(c).startswith("M")))
+    marks = "" if text.isascii() else "".join(sorted(c for c in set(text) if unicodedata.category(c)[0] == "M"))
     return re.findall(rf"\w[\w{marks}]*(?:'\w[\w{marks}]*)*", text)
 
 

@@ -153,9 +153,10 @@ class SequenceEstimator:
     def __sklearn_tags__(self) -> Any:
         from sklearn import utils
 
+        y = inspect.signature(type(self).fit).parameters["y"]  # type: ignore[attr-defined]
         tags = utils.Tags(
             estimator_type=self._estimator_type,
-            target_tags=utils.TargetTags(required=inspect.signature(self.fit).parameters["y"].default is inspect._empty),
+            target_tags=utils.TargetTags(required=y.default is y.empty),
             input_tags=utils.InputTags(three_d_array=True),
         )
         if self._estimator_type == "classifier":
@@ -180,7 +181,7 @@ class SequenceEstimator:
         return bool(self.warm_start) and self.__sklearn_is_fitted__()
 
     def _hold_out(self, n: int, seed: int | None, validation: Any = None) -> tuple[Array, Array]:
-        """Rows to train on and rows to choose the best pass with; none of the latter where there is other data for it."""
+        """Rows to train on, and rows to choose the best pass with: none where there is other data for that."""
         if validation is not None and (not isinstance(validation, tuple | list) or len(validation) not in (2, 3)):
             got = f"{len(validation)} items" if hasattr(validation, "__len__") else type(validation).__name__
             raise ValueError(f"validation: expected (X, y) or (X, y, lengths), got {got}")

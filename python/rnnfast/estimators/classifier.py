@@ -104,10 +104,10 @@ class SequenceClassifier(SequenceEstimator):
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         """
-        seed, table = self._seed(), X
+        seed, table = self._seed(), X if lengths is None else None
         X = sequences_of(X, lengths)
         labels = _labels(y, count(X))
-        train, valid = self._hold_out(len(X), seed)
+        train, valid = self._hold_out(len(X), seed, validation)
         part = [X[i] for i in train] if len(valid) else X
         if self._goes_on():
             classes, encoder, network = self.classes_, self.encoder_, self.network_
@@ -122,8 +122,8 @@ class SequenceClassifier(SequenceEstimator):
             network = self._network(encoder, len(classes), seed)
         targets = self._targets(labels, classes)
         if validation is not None:
-            other, known = sequences_of(*validation[::2]), _labels(validation[1], count(validation[0]))
-            other_targets = places(known, classes)
+            other = sequences_of(*validation[::2])
+            other_targets = places(_labels(validation[1], count(other)), classes)
         else:
             other, other_targets = [X[i] for i in valid], targets[valid]
         held_out = self._held_out(encoder, other, other_targets) if len(other) else None

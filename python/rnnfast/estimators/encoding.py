@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..preprocessing import Vocabulary, tokenize
 
-__all__ = ["Encoder", "as_array", "columns_of", "count", "sequences_of", "tokens_of"]
+__all__ = ["Encoder", "as_array", "columns_of", "count", "moments", "sequences_of", "tokens_of"]
 
 Array = NDArray[Any]
 KINDS = ("text", "tokens", "ids", "features")
@@ -57,14 +57,10 @@ class Encoder:
             vocabulary = Vocabulary.build(tokens_of(X, level), min_count=min_count)
             return cls(kind, vocabulary, len(vocabulary), level)
         if kind == "ids":
-            return cls(kind, None, 2 + max(int(max(s)) for s in X))  # the last one: unknown
+            return cls(kind, None, 2 + max(int(_ids(s, f"X[{i}]").max()) for i, s in enumerate(X)))  # last: unknown
         encoder = cls(kind, None, _features(X[0], "X[0]").shape[1])
         if scale:
-            steps = np.concatenate(encoder(X, np.dtype(np.float64)))
-            largest = np.maximum(np.abs(steps).max(axis=0), np.finfo(np.float64).tiny)
-            steps /= largest  # no square overflows
-            deviation = steps.std(axis=0) * largest
-            encoder.mean, encoder.deviation = steps.mean(axis=0) * largest, np.where(deviation > 0, deviation, 1.0)
+            encoder.mean, encoder.deviation = moments(np.concatenate(encoder(X, np.dtype(np.float64))))
         return encoder
 
     def __call__(self, X: Any, dtype: np.dtype[Any]) -> list[Array]:
@@ -75,13 +71,10 @@ class Encoder:
         if self.vocabulary is not None:
             encoded: list[Array] = [self.vocabulary.encode(tokens) for tokens in tokens_of(X, self.level)]
         elif kind == "ids":
-            encoded = [np.array(s, np.int64) for s in X]
-            for i, ids in enumerate(encoded):
-                if ids.size and ids.min() < 0:
-                    raise ValueError(f"X[{i}]: expected token ids of 0 or more, got {ids.min()}")
-                ids[ids >= self.size] = self.size - 1
+            encoded = [np.minimum(_ids(s, f"X[{i}]"), self.size - 1) for i, s in enumerate(X)]
         else:
-            encoded = [self._scaled(s, f"X[{i}]", dtype) for i, s in enumerate(X)]
+            with np.errstate(over="ignore"):  # too large for dtype: an infinity, and an error
+                encoded = [self._scaled(s, f"X[{i}]", dtype) for i, s in enumerate(X)]
         for i, sequence in enumerate(encoded):
             if len(sequence) == 0:
                 raise ValueError(f"X[{i}]: expected at least one word, got none in {X[i]!r}")
@@ -93,8 +86,7 @@ class Encoder:
             raise ValueError(f"{name}: expected (T, D) = (T, {self.size}) as in fit, got {array.shape}")
         if self.mean is not None:
             array = (array - self.mean) / self.deviation
-        with np.errstate(over="ignore"):  # too large for dtype: an infinity, and an error
-            array = array.astype(dtype)
+        array = array.astype(dtype)
         if not np.isfinite(array).all():
             t, d = np.argwhere(~np.isfinite(array))[0]
             what = "NaN" if np.isnan(array[t, d]) else f"{array[t, d]}, infinity or too large for {dtype}"
@@ -146,8 +138,8 @@ class Encoder:
         return cls(kind, vocabulary, size, level, *scales)
 
 
-def sequences_of(X: Any, lengths: ArrayLike | None = None) -> Any:
-    """X as something with one sequence for each item, whichever of the usual forms it has.
+def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> Any:
+    """X as something with one sequence for each item, whichever of the usual forms it has; errors call it `name`.
 
     - a list of sequences, or an array (N, T) or (N, T, D): without `lengths`
     - padded, (N, T) or (N, T, D) or a list of N padded rows, with N lengths: what is past them is not looked at
@@ -155,28 +147,28 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None) -> Any:
 
     An array of two dimensions that could be both is taken as padded.
     """
-    if X is None or isinstance(X, str | bytes):
-        raise TypeError(f"X: expected a list of sequences, got {type(X).__name__}")
+    if X is None or isinstance(X, str | bytes | dict | set):
+        raise TypeError(f"{name}: expected a list of sequences, got {type(X).__name__}")
     if hasattr(X, "toarray"):
-        raise TypeError("X: expected dense sequences, got a sparse matrix; pass X.toarray()")
+        raise TypeError(f"{name}: expected dense sequences, got a sparse matrix; pass {name}.toarray()")
     if not hasattr(X, "__len__") or hasattr(X, "iloc"):  # an array-like, or a data frame, whose items are columns
         if not hasattr(X, "__array__"):
-            raise TypeError(f"X: expected a list of sequences, got {type(X).__name__}")
+            raise TypeError(f"{name}: expected a list of sequences, got {type(X).__name__}")
         X = np.asarray(X)
         X = X.tolist() if X.ndim == 1 else X
     if isinstance(X, np.ndarray):
         if X.ndim == 0:
-            raise TypeError("X: expected a list of sequences, got one number")
+            raise TypeError(f"{name}: expected a list of sequences, got one number")
         if X.dtype.kind == "c":
-            raise ValueError("X: Complex data not supported; expected real numbers")
+            raise ValueError(f"{name}: Complex data not supported; expected real numbers")
         if X.ndim == 1 and X.dtype.kind in "fiub" and lengths is None:
             raise ValueError(
-                f"X: expected an array (N, T), got one of shape {X.shape}. Reshape your data, or pass lengths"
+                f"{name}: expected an array (N, T), got one of shape {X.shape}. Reshape your data, or pass lengths"
             )
         if X.ndim == 2 and X.shape[1] == 0 and len(X):
-            raise ValueError(f"X: 0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
+            raise ValueError(f"{name}: 0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
         if X.ndim == 2 and X.dtype.kind == "O":
-            X = _numbers(X)
+            X = _numbers(X, name)
     if lengths is None:
         return X
     n = np.asarray(lengths)
@@ -186,7 +178,7 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None) -> Any:
     if padded:
         for i, (row, steps) in enumerate(zip(X, n, strict=True)):
             if steps > len(row):
-                raise ValueError(f"lengths[{i}] = {steps}: expected at most {len(row)}, the steps of X[{i}]")
+                raise ValueError(f"lengths[{i}] = {steps}: expected at most {len(row)}, the steps of {name}[{i}]")
         return [row[:steps] for row, steps in zip(X, n, strict=True)]
     if n.sum() != len(X):
         raise ValueError(
@@ -197,14 +189,15 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None) -> Any:
     return [X[end - steps : end] for end, steps in zip(ends, n, strict=True)]
 
 
-def _numbers(X: Array) -> Array:
+def _numbers(X: Array, name: str) -> Array:
     """An array of objects as numbers, where they are all numbers."""
     if any(isinstance(value, str) for value in X.flat):
         return X
     try:
         return X.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"X: expected numbers or strings; {error}. argument must be a string or a number") from error
+        message = f"{name}: expected numbers or strings; {error}. argument must be a string or a number"
+        raise TypeError(message) from error
 
 
 def columns_of(X: Any) -> int | None:
@@ -260,13 +253,16 @@ def _kind_of_one(sequence: Any, name: str) -> str:
     if len(sequence) == 0:
         return ""
     if not isinstance(sequence, np.ndarray) and isinstance(sequence[0], str):
+        for t, token in enumerate(sequence):
+            if not isinstance(token, str):
+                raise TypeError(f"{name}[{t}]: expected a token, as before it, got {token!r:.80}")
         return "tokens"
     kind_of_array = as_array(sequence, name).dtype.kind
     if kind_of_array in "UO" and all(isinstance(token, str) for token in sequence):
         return "tokens"
     if kind_of_array in "iu" and np.ndim(sequence) == 1:
         return "ids"
-    if kind_of_array in "fiu":
+    if kind_of_array in "fiub":
         return "features"
     raise TypeError(f"{name}: expected a string, tokens, ids or an array of numbers, got {sequence!r:.80}")
 
@@ -275,6 +271,22 @@ def _check_steps(X: Any) -> None:
     for i, sequence in enumerate(X):
         if len(sequence) == 0:
             raise ValueError(f"X[{i}]: expected at least one step, got an empty sequence ({sequence!r})")
+
+
+def moments(steps: Array) -> tuple[Array, Array]:
+    """Mean and deviation, (D,) each, of steps (M, D); a constant has the deviation 1."""
+    largest = np.maximum(np.abs(steps).max(axis=0), np.finfo(np.float64).tiny)
+    steps = steps / largest  # no square overflows
+    deviation = steps.std(axis=0)
+    constant = deviation <= 1e-13  # of a constant, rounding is left
+    return steps.mean(axis=0) * largest, np.where(constant, 1.0, deviation * largest)
+
+
+def _ids(sequence: Any, name: str) -> NDArray[np.int64]:
+    ids: NDArray[np.int64] = as_array(sequence, name).astype(np.int64)
+    if ids.min(initial=0) < 0:
+        raise ValueError(f"{name}: expected token ids of 0 or more, got {ids.min()}")
+    return ids
 
 
 def _features(sequence: Any, name: str) -> Array:

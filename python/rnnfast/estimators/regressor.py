@@ -14,7 +14,7 @@ from ..network import Network
 from ..preprocessing import batches
 from ..sequences import Sequences
 from .base import SequenceEstimator, with_parameters
-from .encoding import Encoder, as_array, count, sequences_of
+from .encoding import Encoder, as_array, count, moments, sequences_of
 
 __all__ = ["SequenceRegressor"]
 
@@ -100,9 +100,9 @@ class SequenceRegressor(SequenceEstimator):
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         """
-        seed, table = self._seed(), X
+        seed, table = self._seed(), X if lengths is None else None
         X, targets, shape = self._pairs(X, y, lengths)
-        train, valid = self._hold_out(len(X), seed)
+        train, valid = self._hold_out(len(X), seed, validation)
         part = [X[i] for i in train] if len(valid) else X
         if self._goes_on():
             encoder, network, mean, deviation = self.encoder_, self.network_, self.target_mean_, self.target_deviation_
@@ -113,14 +113,18 @@ class SequenceRegressor(SequenceEstimator):
             mean, deviation = self._moments(np.concatenate([targets[i] for i in train]))
             network = self._network(encoder, len(mean), seed)
         if validation is not None:
-            other, other_targets, other_shape = self._pairs(validation[0], validation[1], *validation[2:])
+            other, other_targets, other_shape = self._pairs(*validation)
             if other_shape != shape:
                 raise ValueError(f"validation: expected targets of shape {shape} as in y, got {other_shape}")
         else:
             other, other_targets = [X[i] for i in valid], [targets[i] for i in valid]
 
         def data(X: Any, targets: list[Array]) -> Sequences:
-            scaled = [((t - mean) / deviation).astype(self.dtype) for t in targets]
+            with np.errstate(over="ignore"):
+                scaled = [((t - mean) / deviation).astype(self.dtype) for t in targets]
+            for i, t in enumerate(scaled):
+                if not np.isfinite(t).all():
+                    raise ValueError(f"y[{i}]: expected numbers that {self.dtype} can hold, got larger ones")
             encoded = encoder(X, np.dtype(self.dtype))
             return Sequences(encoded, scaled if self.per_step else np.concatenate(scaled), per_step=self.per_step)
 
@@ -147,7 +151,7 @@ class SequenceRegressor(SequenceEstimator):
             for row, output, steps in zip(rows, outputs, n, strict=True):
                 found[row] = output[:steps].reshape(steps, *self._shape) if self.per_step else output
         if self.per_step:
-            whole = isinstance(X, np.ndarray) and lengths is None
+            whole = isinstance(X, np.ndarray) and X.ndim > 1 and lengths is None
             return np.stack(found) if whole else found
         return np.stack(found).reshape(len(found), *self._shape)
 
@@ -173,7 +177,7 @@ class SequenceRegressor(SequenceEstimator):
         X = sequences_of(X, lengths)
         n = count(X)
         if self.per_step:
-            ys = [as_array(t, f"y[{i}]") for i, t in enumerate(sequences_of(y, lengths))]
+            ys = [as_array(t, f"y[{i}]") for i, t in enumerate(sequences_of(y, lengths, "y"))]
             if len(ys) != n:
                 raise ValueError(f"y: expected targets for N = {n} sequences, got {len(ys)}")
         else:
@@ -202,11 +206,8 @@ class SequenceRegressor(SequenceEstimator):
         return X, targets, shape
 
     def _moments(self, targets: Array) -> tuple[Array, Array]:
-        """Mean and deviation of (M, K) targets."""
-        if not self.scale:
-            return np.zeros(targets.shape[1]), np.ones(targets.shape[1])
-        deviation = targets.std(axis=0)
-        return targets.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+        """What is subtracted from (M, K) targets, and by what they are divided then."""
+        return moments(targets) if self.scale else (np.zeros(targets.shape[1]), np.ones(targets.shape[1]))
 
     def _network(self, encoder: Encoder, outputs: int, seed: int | None) -> Network:
         return Network(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..losses import softmax
 from ..metrics import entity_f1
 from ..network import Network
-from ..preprocessing import Vocabulary, batches
+from ..preprocessing import Vocabulary, batches, tokenize
 from ..sequences import Sequences
 from .base import SequenceEstimator, describe_labels, places, rebuild_labels, with_parameters
 from .encoding import Encoder, as_array, count, sequences_of, tokens_of
@@ -52,10 +52,12 @@ class WordParts:
         shape = "".join("X" if c.isupper() else "x" if c.isalpha() else "9" if c.isdigit() else c for c in token)
         return [*ends, re.sub(r"(.)\1+", r"\1", shape)]
 
-    def __call__(self, tokens: list[str]) -> NDArray[np.int64]:
-        """(T, F) ids of T tokens."""
-        rows = [self._parts(token, self.suffixes) for token in tokens]
-        return np.array([[v[p] for v, p in zip(self.vocabularies, row, strict=True)] for row in rows], np.int64)
+    def __call__(self, sentences: list[list[str]]) -> list[NDArray[np.int64]]:
+        """(T_i, F) ids of the T_i tokens of each sentence."""
+        known = {token: row for row, token in enumerate({token for sentence in sentences for token in sentence})}
+        parts = [self._parts(token, self.suffixes) for token in known]
+        table = np.array([[v[p] for v, p in zip(self.vocabularies, row, strict=True)] for row in parts], np.int64)
+        return [table[[known[token] for token in sentence]] for sentence in sentences]
 
 
 @with_parameters
@@ -76,9 +78,10 @@ class SequenceTagger(SequenceEstimator):
     min_count : int
         Rarer words, suffixes and shapes of the training data are ``<unk>``, as all unseen ones are.
     level : "word" or "character"
-        What a string is cut into: :func:`rnnfast.tokenize`, or each character as it is.
+        What a string is cut into, a label for each: :func:`rnnfast.tokenize`, or each character as it is.
     suffixes : tuple of int
-        Lengths of the suffixes that are read, where sequences are words; () reads words alone.
+        Lengths of the suffixes that are read, where sequences are words; () reads words alone, and so does
+        ``embedding_size=0``.
     suffix_size, shape_size : int
         Sizes of the vectors of a suffix, and of the shape.
     scale : bool
@@ -147,8 +150,9 @@ class SequenceTagger(SequenceEstimator):
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         """
         seed = self._seed()
-        X, labels = self._pairs(X, y, lengths)
-        train, valid = self._hold_out(len(X), seed)
+        level = self.encoder_.level if self._goes_on() else self.level
+        X, labels = _pairs(level, X, y, lengths)
+        train, valid = self._hold_out(len(X), seed, validation)
         part = [X[i] for i in train] if len(valid) else X
         if self._goes_on():
             classes, encoder, parts, network = self.classes_, self.encoder_, self.parts_, self.network_
@@ -156,11 +160,11 @@ class SequenceTagger(SequenceEstimator):
             classes = np.unique(np.concatenate(labels))
             if len(classes) < 2:
                 raise ValueError(f"y: expected at least two labels, got 1, {classes.tolist()[0]!r}")
-            encoder, parts = Encoder.learn(part, self.min_count, self.level, self.scale), None
-            if encoder.vocabulary is not None and self.level == "word" and self.suffixes:
+            encoder, parts = Encoder.learn(part, self.min_count, level, self.scale), None
+            if encoder.vocabulary is not None and level == "word" and self._suffixes() and self.embedding_size:
                 parts = WordParts.learn(tokens_of(part), self._suffixes(), self.min_count)
             network = self._network(encoder, parts, len(classes), seed)
-        targets = [places(t, classes) for t in labels]
+        targets = _targets(labels, classes)
         for i, t in enumerate(targets):
             if (t < 0).any():
                 step = int(np.argmin(t))
@@ -168,8 +172,8 @@ class SequenceTagger(SequenceEstimator):
                     f"y[{i}][{step}] = {labels[i].tolist()[step]!r}: expected one of the labels of the first fit"
                 )
         if validation is not None:
-            other, other_labels = self._pairs(*validation)
-            other_targets = [places(t, classes) for t in other_labels]
+            other, other_labels = _pairs(level, *validation)
+            other_targets = _targets(other_labels, classes)
         else:
             other, other_targets = [X[i] for i in valid], [targets[i] for i in valid]
         known = [i for i, t in enumerate(other_targets) if (t >= 0).all()]
@@ -199,7 +203,8 @@ class SequenceTagger(SequenceEstimator):
     def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> list[Array]:
         """Probability of each label at each step: a list of N arrays (T_i, K), in the order of ``classes_``."""
         network = self._fitted()
-        data = Sequences(self._encode(sequences_of(X, lengths), self.encoder_, self.parts_, network.dtype))
+        X = _steps(self.encoder_.level, X, lengths)
+        data = Sequences(self._encode(X, self.encoder_, self.parts_, network.dtype))
         found: list[Any] = [None] * len(data)
         for rows in batches(data.lengths, 256):
             x, _, n = data.batch(rows)
@@ -215,7 +220,8 @@ class SequenceTagger(SequenceEstimator):
 
     def score(self, X: Any, y: Any, *, lengths: ArrayLike | None = None) -> float:
         """Accuracy: the part of all steps whose predicted label is that of `y`."""
-        X, labels = self._pairs(X, y, lengths)
+        self._fitted()
+        X, labels = _pairs(self.encoder_.level, X, y, lengths)
         predicted = np.concatenate([p.argmax(axis=1) for p in self.predict_proba(X)])
         targets = places(np.concatenate(labels), self.classes_)
         if unseen := int((targets < 0).sum()):
@@ -226,7 +232,8 @@ class SequenceTagger(SequenceEstimator):
 
     def entity_f1(self, X: Any, y: Any, *, lengths: ArrayLike | None = None) -> float:
         """F1 over whole entities of BIO-like labels: see :func:`rnnfast.metrics.entity_f1`."""
-        X, labels = self._pairs(X, y, lengths)
+        self._fitted()
+        X, labels = _pairs(self.encoder_.level, X, y, lengths)
         return entity_f1([t.tolist() for t in labels], self.predict(X))
 
     def _encode(
@@ -235,44 +242,28 @@ class SequenceTagger(SequenceEstimator):
         encoded = encoder(X, np.dtype(self.dtype) if dtype is None else dtype)
         if parts is None:
             return encoded
-        tokens = tokens_of(X)
-        return [np.column_stack([ids, parts(words)]) for ids, words in zip(encoded, tokens, strict=True)]
-
-    def _pairs(self, X: Any, y: Any, lengths: ArrayLike | None = None) -> tuple[Any, list[Array]]:
-        """Sequences, and their labels as (T_i,) arrays of one dtype."""
-        if y is None:
-            raise ValueError("y: SequenceTagger requires y to be passed, but the target y is None")
-        X, y = sequences_of(X, lengths), sequences_of(y, lengths)
-        n = count(X)
-        if len(y) != n:
-            raise ValueError(f"y: expected labels for N = {n} sequences, got {len(y)}")
-        labels = []
-        for i in range(n):
-            if isinstance(y[i], str):
-                raise TypeError(f"y[{i}]: expected a list of labels, one for each step, got the string {y[i]!r}")
-            t = as_array(y[i], f"y[{i}]")
-            tokens = tokens_of([X[i]], self.level)[0] if isinstance(X[i], str) else X[i]
-            if t.ndim != 1 or len(t) != len(tokens):
-                raise ValueError(f"y[{i}]: expected a label for each of {len(tokens)} steps of X[{i}], got {t.shape}")
-            if len(t) and t.dtype.kind not in "biuUO":
-                raise TypeError(f"y[{i}]: expected strings, integers or booleans, got {t.dtype}")
-            labels.append(t)
-        kinds = {"n" if t.dtype.kind in "biu" else t.dtype.kind for t in labels if len(t)}
-        if len(kinds) > 1:
-            raise TypeError("y: expected labels of one kind, got strings and numbers")
-        return X, labels
+        return [np.column_stack([ids, rest]) for ids, rest in zip(encoded, parts(tokens_of(X)), strict=True)]
 
     def _suffixes(self) -> tuple[int, ...]:
-        if not all(isinstance(n, int | np.integer) and n >= 1 for n in self.suffixes):
-            raise ValueError(f"suffixes: expected positive lengths, got {self.suffixes!r}")
-        return tuple(int(n) for n in self.suffixes)
+        given = self.suffixes
+        if not isinstance(given, tuple | list) or not all(isinstance(n, int | np.integer) and n >= 1 for n in given):
+            raise ValueError(f"suffixes: expected positive lengths, got {given!r}")
+        return tuple(int(n) for n in given)
+
+    def _part_sizes(self) -> tuple[int, int]:
+        for name in ("suffix_size", "shape_size"):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+                raise ValueError(f"{name}: expected a positive integer, got {size!r}")
+        return int(self.suffix_size), int(self.shape_size)
 
     def _network(self, encoder: Encoder, parts: WordParts | None, labels: int, seed: int | None) -> Network:
         size: Any = encoder.size
         width: Any = None if encoder.kind == "features" else self.embedding_size
         if parts is not None:
+            suffix_size, shape_size = self._part_sizes()
             size = [size, *(len(v) for v in parts.vocabularies)]
-            width = [width, *(self.suffix_size for _ in parts.suffixes), self.shape_size]
+            width = [width, *(suffix_size for _ in parts.suffixes), shape_size]
         return Network(
             size,
             self.hidden_size,
@@ -307,8 +298,45 @@ class SequenceTagger(SequenceEstimator):
 
     def _least_size(self) -> int:
         width = self.embedding_size if self.encoder_.kind != "features" else 0
-        for name in ("suffix_size", "shape_size"):
-            if type(getattr(self, name)) is not int or getattr(self, name) < 0:
-                raise ValueError(f"{name} = {getattr(self, name)!r}, no integer of 0 or more")
-        parts = 0 if self.parts_ is None else self.hidden_size * (self.suffix_size + self.shape_size)
+        parts = 0 if self.parts_ is None else self.hidden_size * sum(self._part_sizes())
         return self.hidden_size * len(self.classes_) + self.encoder_.size * (width or self.hidden_size) + parts
+
+
+def _steps(level: str, X: Any, lengths: ArrayLike | None = None) -> Any:
+    """Sequences, a string cut into its words or characters, each as it is: as many steps as there are labels."""
+    X = sequences_of(X, lengths)
+    if not any(isinstance(sequence, str) for sequence in X):
+        return X
+    return [(tokenize if level == "word" else list)(s) if isinstance(s, str) else s for s in X]
+
+
+def _pairs(level: str, X: Any, y: Any, lengths: ArrayLike | None = None) -> tuple[Any, list[Array]]:
+    """Sequences, and their labels as (T_i,) arrays of one kind."""
+    if y is None:
+        raise ValueError("y: SequenceTagger requires y to be passed, but the target y is None")
+    X, y = _steps(level, X, lengths), sequences_of(y, lengths, "y")
+    if len(y) != count(X):
+        raise ValueError(f"y: expected labels for N = {len(X)} sequences, got {len(y)}")
+    labels = []
+    for i in range(len(X)):
+        if isinstance(y[i], str):
+            raise TypeError(f"y[{i}]: expected a list of labels, one for each step, got the string {y[i]!r}")
+        t = as_array(y[i], f"y[{i}]")
+        steps = len(X[i]) if hasattr(X[i], "__len__") else 0  # what is no sequence, the encoder names
+        if t.ndim != 1 or len(t) != steps:
+            got = len(t) if t.ndim == 1 else t.shape
+            raise ValueError(f"y[{i}]: expected a label for each of the {steps} steps of X[{i}], got {got}")
+        if t.dtype.kind == "O" and all(isinstance(label, str) for label in t):
+            t = t.astype(str)
+        if len(t) and t.dtype.kind not in "biuU":
+            raise TypeError(f"y[{i}]: expected strings, integers or booleans, got {t.dtype}")
+        labels.append(t)
+    if len({t.dtype.kind == "U" for t in labels if len(t)}) > 1:
+        raise TypeError("y: expected labels of one kind, got strings and numbers")
+    return X, labels
+
+
+def _targets(labels: list[Array], classes: Array) -> list[Array]:
+    """Where each label is in `classes`; -1 where it is not."""
+    ends = np.cumsum([len(t) for t in labels])
+    return np.split(places(np.concatenate(labels), classes), ends[:-1])
