@@ -6,6 +6,8 @@ to a model: anything with ``vector`` and, where it draws random numbers, ``rng``
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 import os
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from .callbacks import History
 from .files import ModelFileError, read_model, write_model
 
-__all__ = ["Progress", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Progress", "facts_of", "read_checkpoint", "write_checkpoint"]
 
 Array = NDArray[Any]
 KIND = "checkpoint"
@@ -47,6 +49,19 @@ class Progress:
         self.epoch += 1
 
 
+def facts_of(model: Any, data: Any, held_out: Any, optimizer: Any, **settings: Any) -> dict[str, Any]:
+    """What must be the same where a run goes on, by the name that an error calls it."""
+    facts = {k: getattr(v, "__name__", type(v).__name__) if callable(v) else v for k, v in settings.items()}
+    facts |= {"optimizer": type(optimizer).__name__, **getattr(model, "settings", {})}
+    if dataclasses.is_dataclass(optimizer):
+        facts |= {f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)}
+    for name, part in (("training data", data), ("validation data", held_out)):
+        if part is not None:
+            facts |= {f"sequences of the {name}": len(part), f"steps of the {name}": int(part.lengths.sum())}
+            facts[f"checksum of the {name}"] = part.checksum() if hasattr(part, "checksum") else None
+    return facts
+
+
 def write_checkpoint(
     path: str | os.PathLike[str],
     model: Any,
@@ -56,14 +71,13 @@ def write_checkpoint(
     facts: dict[str, Any],
 ) -> None:
     """Write where a run is; `facts` must be the same when it goes on."""
-    if not hasattr(optimizer, "state"):
-        raise TypeError(f"optimizer: expected one with state and load_state for checkpoints, got {optimizer!r}")
-    arrays = {"weights": model.vector, **{f"optimizer.{k}": np.atleast_1d(v) for k, v in optimizer.state().items()}}
+    state = {k: np.asarray(v) for k, v in optimizer.state().items()}
+    arrays = {"weights": model.vector, **{f"optimizer.{k}": v.reshape(-1) for k, v in state.items()}}
     if run.best_weights is not None:
         arrays["best_weights"] = run.best_weights
     settings = {
         "facts": facts,
-        "optimizer": type(optimizer).__name__,
+        "shapes": {k: v.shape for k, v in state.items()},  # of the optimiser's state: a file has no numbers alone
         "generators": {"order": _generator(rng), "model": _generator(getattr(model, "rng", None))},
         "learning_rate": run.learning_rate,
         "epoch": run.epoch,
@@ -86,11 +100,12 @@ def read_checkpoint(
         Not a whole checkpoint, or one of another run; nothing is changed then.
     """
     arrays, settings = read_model(path, KIND)
+    model_rng = getattr(model, "rng", None)
     try:
-        differing = {k: v for k, v in settings["facts"].items() if facts.get(k) != v}
-        if differing:
-            name, value = next(iter(differing.items()))
-            raise ValueError(f"{name} = {value}, while this run has {facts.get(name)}")
+        stored = settings["facts"]
+        for name in [*facts, *(set(stored) - set(facts))]:
+            if stored.get(name) != facts.get(name):
+                raise ValueError(f"{name} = {stored.get(name)}, while this run has {facts.get(name)}")
         weights, best = arrays["weights"], arrays.get("best_weights")
         for array in (weights, *([] if best is None else [best])):
             if (array.shape, array.dtype) != (model.vector.shape, model.vector.dtype):
@@ -98,22 +113,23 @@ def read_checkpoint(
                     f"{array.shape} weights of {array.dtype}, while this model has {model.vector.shape} of "
                     f"{model.vector.dtype}"
                 )
-        if settings["optimizer"] != type(optimizer).__name__:
-            raise ValueError(f"the optimizer {settings['optimizer']}, while this run has {type(optimizer).__name__}")
         history = History(settings["history"], best_epoch=settings["best_epoch"])
-        best_figure, tie_break = settings["best"]
-        run = Progress(
-            settings["learning_rate"], settings["epoch"], settings["waited"], best_figure, tie_break, best, history
-        )
-        if run.learning_rate != optimizer.learning_rate:
-            raise ValueError(f"learning_rate = {run.learning_rate}, while this run has {optimizer.learning_rate}")
-        moments = {k.removeprefix("optimizer."): v for k, v in arrays.items() if k.startswith("optimizer.")}
-        optimizer.load_state({k: v[0] if k in ("learning_rate", "steps") else v for k, v in moments.items()})
-        _restore(rng, settings["generators"]["order"])
-        _restore(getattr(model, "rng", None), settings["generators"]["model"])
-        model.vector[...] = weights
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if not all(len(values) == settings["epoch"] for values in history.history.values()):
+            raise ValueError(f"a history that is not of {settings['epoch']} passes in all of {[*history.history]}")
+        best_figure, tie_break = map(float, settings["best"])
+        rate, epoch, waited = float(settings["learning_rate"]), int(settings["epoch"]), int(settings["waited"])
+        run = Progress(rate, epoch, waited, best_figure, tie_break, best, history)
+        state = {k: arrays[f"optimizer.{k}"].reshape(shape) for k, shape in settings["shapes"].items()}
+        generators = [(rng, settings["generators"]["order"]), (model_rng, settings["generators"]["model"])]
+        copy.deepcopy(optimizer).load_state(state)  # what fails, fails before anything is changed
+        for generator, was in generators:
+            _restore(copy.deepcopy(generator), was)
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"{path}: expected a checkpoint of this run, got one with {error}") from error
+    optimizer.load_state(state)
+    for generator, was in generators:
+        _restore(generator, was)
+    model.vector[...] = weights
     return run
 
 

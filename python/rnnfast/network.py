@@ -21,6 +21,8 @@ __all__ = ["Model", "Network"]
 class Model:
     """Layers that share one vector of parameters, ``vector``, and one of gradients, ``gradient_vector``."""
 
+    initial_state_std = 0.0
+
     def _join(self, layers: dict[str, Layer]) -> None:
         """Give the layers one vector of parameters and one of gradients."""
         self.layers = layers
@@ -40,6 +42,14 @@ class Model:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._join(self.layers)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint of another model would differ in."""
+        recurrent = next(layer for layer in self.layers.values() if isinstance(layer, Recurrent))
+        names = ("cell", "hidden_size", "num_layers", "bidirectional", "dropout")
+        own = {name: getattr(recurrent, name) for name in names}
+        return {"layers": list(self.layers), **own, "initial_state_std": self.initial_state_std}
 
     def named_parameters(self) -> dict[str, Array]:
         """``"layer.name"`` → view, for saving."""

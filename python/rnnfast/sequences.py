@@ -6,6 +6,7 @@ training.py and the estimators read their data through it. What else has ``lengt
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,10 @@ class Sequences:
         per_step: bool = False,
         condition: ArrayLike | None = None,
     ) -> None:
-        self.padded = isinstance(x, np.ndarray)
+        for name, value in (("x", x), ("y", y)):
+            if value is not None and not (getattr(value, "ndim", 1) and hasattr(value, "__len__")):
+                raise TypeError(f"{name}: expected one item for each sequence, got {value!r:.60}")
+        self.padded = isinstance(x, np.ndarray) and x.dtype != object
         if self.padded:
             if x.ndim not in (2, 3):
                 raise ValueError(f"x: expected (N, T) token ids or (N, T, D) features, got {x.shape}")
@@ -60,6 +64,7 @@ class Sequences:
             if len(x) and not (self.lengths.min() >= 0 and self.lengths.max() <= x.shape[1]):
                 raise ValueError(f"lengths: expected 0..T = 0..{x.shape[1]}, got {self.lengths.min()}.."
                                  f"{self.lengths.max()}")  # fmt: skip
+            self.lengths = self.lengths.astype(np.int64)  # fit subtracts from them
         else:
             if lengths is not None:
                 raise ValueError("lengths: expected None with a list of sequences, whose lengths are their own")
@@ -68,20 +73,32 @@ class Sequences:
         if len(self.lengths) == 0:
             raise ValueError("x: expected at least one sequence, got none")
         self.per_step = per_step
-        ragged = per_step and not isinstance(y, np.ndarray)
+        ragged = per_step and not (isinstance(y, np.ndarray) and y.ndim > 1)
         self.y: Any = y if y is None else _alike(y, "y", "(T,) or (T, K) targets") if ragged else np.asarray(y)
         if self.y is not None and len(self.y) != len(self):
             raise ValueError(f"y: expected targets for N = {len(self)} sequences, got {len(self.y)}")
-        if self.y is not None and ragged:
-            for i, s in enumerate(self.y):
-                if len(s) != self.lengths[i]:
-                    raise ValueError(f"y[{i}]: expected a target for each of {self.lengths[i]} steps, got {len(s)}")
+        if self.y is not None and per_step:
+            for i, (s, n) in enumerate(zip(self.y, self.lengths, strict=True)):
+                if len(s) < n or (ragged and len(s) > n):
+                    raise ValueError(f"y[{i}]: expected a target for each of {n} steps, got {len(s)}")
         self.condition = None if condition is None else np.asarray(condition)
         if self.condition is not None and (self.condition.ndim != 2 or len(self.condition) != len(self)):
             raise ValueError(f"condition: expected (N, C) = ({len(self)}, C), got {self.condition.shape}")
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def checksum(self) -> int:
+        """CRC-32 of all that is not padding: by it a checkpoint knows its data."""
+        arrays: list[Any] = [self.lengths, *(s[:n] for s, n in zip(self.x, self.lengths, strict=True))]
+        if self.y is not None:
+            arrays += [s[:n] for s, n in zip(self.y, self.lengths, strict=True)] if self.per_step else [self.y]
+        if self.condition is not None:
+            arrays.append(self.condition)
+        found = 0
+        for array in arrays:
+            found = zlib.crc32(np.ascontiguousarray(array).data, found)
+        return found
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[Any, Array, NDArray[np.int64]]:
         """x (n, T) or (n, T, D), y and lengths of these rows, padded with zeros to the longest of them."""
@@ -105,6 +122,8 @@ def _alike(sequences: Any, name: str, expected: str) -> list[Array]:
     for i, a in enumerate(arrays):
         if a.ndim not in (1, 2):
             raise ValueError(f"{name}[{i}]: expected {expected}, got {a.shape}")
+        if a.dtype.kind not in "fiub":
+            raise TypeError(f"{name}[{i}]: expected {expected}, got {a.dtype}")
     known = [a for a in arrays if a.shape != (0,)]
     if not known:
         return [a.astype(np.int64) for a in arrays]

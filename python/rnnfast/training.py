@@ -6,6 +6,7 @@ any data like sequences.Sequences. Called by the estimators and by users; it mus
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .callbacks import Callback, History
-from .checkpoint import Progress, read_checkpoint, write_checkpoint
+from .checkpoint import Progress, facts_of, read_checkpoint, write_checkpoint
 from .losses import softmax_cross_entropy, squared_error
 from .optimizers import Adam, clip_by_global_norm, clip_by_value
 from .preprocessing import batches
@@ -149,8 +150,8 @@ def fit(
         For the order of the batches.
     callbacks : iterable of Callback
     checkpoint : path, optional
-        Written after each pass, atomically: weights, moments, generators, history. Where the file is there already,
-        training goes on from it, to the same bits as if it had never stopped.
+        Written after each pass, atomically: weights, moments, generators, history. Where it is there already, training
+        goes on, to the same bits as if it had never stopped; only `max_epochs` and what else ends it may change.
 
     Returns
     -------
@@ -185,8 +186,12 @@ def fit(
         held_out = _data(given[0], given[1], given[2] if len(given) == 3 else None, per_step)
     function = _loss(loss)
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None and not limit > 0:
-            raise ValueError(f"{name}: expected a positive number, got {limit}")
+        if limit is not None and not (_is_number(limit) and limit > 0):
+            raise ValueError(f"{name}: expected a positive number, got {limit!r}")
+    if not (_is_number(tol) and tol >= 0):
+        raise ValueError(f"tol: expected a number of 0 or more, got {tol!r}")
+    if target_loss is not None and not (_is_number(target_loss) and not math.isnan(target_loss)):
+        raise ValueError(f"target_loss: expected a number, got {target_loss!r}")
     _check(model, data, batch_size, max_epochs, patience, truncate, carry_state, shuffle or bucket)
     monitor = monitor or ("loss" if validation is None else "val_loss")
     accurate = function is softmax_cross_entropy
@@ -203,11 +208,15 @@ def fit(
     callbacks = list(callbacks)
     model.stop_training = False
     run = Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
-    facts = {"sequences": len(data), "steps": int(data.lengths.sum()), "batch_size": batch_size,
-             "normalizer": normalizer, "monitor": monitor, "truncate": truncate, "clip_norm": clip_norm,
-             "clip_value": clip_value, "shuffle": shuffle, "bucket": bucket}  # fmt: skip
-    if checkpoint is not None and os.path.exists(checkpoint):
-        run = read_checkpoint(checkpoint, model, optimizer, rng, facts)
+    facts: dict[str, Any] = {}
+    if checkpoint is not None:
+        if not hasattr(optimizer, "state"):
+            raise TypeError(f"optimizer: expected one with state and load_state for a checkpoint, got {optimizer!r}")
+        facts = facts_of(model, data, held_out, optimizer, loss=loss, normalizer=normalizer, schedule=schedule,
+                         batch_size=batch_size, monitor=monitor, clip_norm=clip_norm, clip_value=clip_value,
+                         truncate=truncate, carry_state=carry_state, shuffle=shuffle, bucket=bucket)  # fmt: skip
+        if os.path.exists(checkpoint):
+            run = read_checkpoint(checkpoint, model, optimizer, rng, facts)
     history = run.history
 
     def diverged(what: str) -> FloatingPointError:
@@ -226,7 +235,7 @@ def fit(
         callback.set_model(model)
     _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
     reason = rule(history["loss"][-1]) if history["loss"] else None
-    with _Interrupt() as interrupt:
+    with _Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):
         while reason is None and run.epoch < max_epochs:
             epoch, start = run.epoch, time.perf_counter()
             order = list(batches(data.lengths, batch_size, shuffle=rng if shuffle else None, bucket=bucket))
@@ -235,14 +244,14 @@ def fit(
             total = weight = 0.0
             done, parts = 0, trainer.train(data, order, carry_state)
             while done < updates and not (interrupt.pressed or model.stop_training):
+                if factor is not SCHEDULES["constant"]:
+                    rate = run.learning_rate * factor((epoch + done / updates) / max_epochs)
+                    optimizer.learning_rate = rate  # type: ignore[attr-defined]
                 part = next(parts)
                 if not np.isfinite(part.loss):
                     raise diverged(f"loss is {part.loss} in pass {epoch}, batch {done}")
                 total, weight, done = total + part.total, weight + part.weight, done + 1
                 _call(callbacks, "on_train_batch_end", done - 1, {"loss": part.loss, "steps": part.steps})
-                if factor is not SCHEDULES["constant"]:
-                    rate = run.learning_rate * factor((epoch + done / updates) / max_epochs)
-                    optimizer.learning_rate = rate  # type: ignore[attr-defined]
             whole = done == updates  # a part of a pass is neither a loss to compare nor a line of the history
             logs = {"loss": _mean(total, weight, normalizer)}
             if whole and not np.isfinite(model.vector).all():
@@ -254,9 +263,9 @@ def fit(
             logs["seconds"] = time.perf_counter() - start
             if whole:
                 run.finish_pass(logs, monitor, tol, model.vector)
+                _call(callbacks, "on_epoch_end", epoch, logs)
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, model, optimizer, rng, run, facts)
-                _call(callbacks, "on_epoch_end", epoch, logs)
                 reason = rule(logs["loss"])
             if interrupt.pressed:
                 reason = "interrupted"
@@ -268,6 +277,20 @@ def fit(
         model.vector[...] = run.best_weights
     _call(callbacks, "on_train_end", {"stop_reason": history.stop_reason})
     return history
+
+
+@contextlib.contextmanager
+def _rate_put_back(optimizer: Any, rate: float, factor: Any) -> Iterator[None]:
+    """A schedule leaves the optimiser with the learning rate that it came with."""
+    try:
+        yield
+    finally:
+        if factor is not SCHEDULES["constant"]:
+            optimizer.learning_rate = rate
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _data(x: Any, y: Any, lengths: Any, per_step: bool) -> Any:
