@@ -106,7 +106,7 @@ class Tokens:
 
 def one_or_many(X: Any, level: str | None, lengths: ArrayLike | None = None) -> tuple[list[Any], bool]:
     """The sequences of X, and whether X is one itself: a string, integers, or, for level "token", strings."""
-    if isinstance(X, str) and X and lengths is None:
+    if isinstance(X, str) and lengths is None:
         return [X], True
     if lengths is None:
         items = X.tolist() if isinstance(X, np.ndarray) and X.ndim == 1 else X
