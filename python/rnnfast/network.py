@@ -46,9 +46,9 @@ class Model:
     @property
     def settings(self) -> dict[str, Any]:
         """What a checkpoint of another model would differ in."""
-        recurrent = next(layer for layer in self.layers.values() if isinstance(layer, Recurrent))
         names = ("cell", "hidden_size", "num_layers", "bidirectional", "dropout")
-        own = {name: getattr(recurrent, name) for name in names}
+        recurrent = [layer for layer in self.layers.values() if isinstance(layer, Recurrent)]
+        own = {name: getattr(layer, name) for layer in recurrent[:1] for name in names}
         return {"layers": list(self.layers), **own, "initial_state_std": self.initial_state_std}
 
     def named_parameters(self) -> dict[str, Array]:
