@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
 import torch_models  # noqa: E402
 
+torch.set_num_threads(1)
 RAGGED, DENSE = [7, 3, 5, 7, 1, 4, 6, 2, 7, 5], [6] * 10
 CLASSES = 4
 
