@@ -20,9 +20,7 @@ from .training import LOSSES, Loss, Sequences
 
 __all__ = ["EXPLODING", "VANISHING", "GradientFlow", "gradient_norms", "hidden_states"]
 
-# What is left of a gradient at the far end of a path. One step of an optimiser adds up the gradients of all steps, so
-# that a share of 1/1000 drowns in the noise between two batches, and a share of 1000 drowns all the others.
-VANISHING, EXPLODING = 1e-3, 1e3
+VANISHING, EXPLODING = 1e-3, 1e3  # reasons: GradientFlow.verdict
 
 Verdict = Literal["vanishing", "exploding", "stable", "no gradient"]
 ADVICE = {
@@ -116,7 +114,11 @@ class GradientFlow:
 
     @property
     def verdict(self) -> Verdict:
-        """Of the ratio: vanishing up to `VANISHING`, exploding from `EXPLODING` on; "no gradient" if none enters."""
+        """Of the ratio: vanishing up to `VANISHING`, exploding from `EXPLODING` on; "no gradient" if none enters.
+
+        A step of the optimiser adds up the gradients of all steps: a share of 1/1000 drowns in the noise between two
+        batches, and one of 1000 drowns all the others.
+        """
         return _verdict(self.ratio)
 
     def __str__(self) -> str:

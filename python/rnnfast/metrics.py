@@ -90,12 +90,10 @@ def balanced_accuracy(y_true: Labels, y_pred: Labels) -> float:
 def confusion_matrix(
     y_true: Labels, y_pred: Labels, labels: Iterable[Any] | None = None
 ) -> tuple[list[Any], NDArray[np.int64]]:
-    """How often each true label got each predicted one.
+    """How often each true label got each predicted one; `y_true`, `y_pred` as in :func:`accuracy`.
 
     Parameters
     ----------
-    y_true, y_pred :
-        As in :func:`accuracy`.
     labels : iterable of K labels, optional
         The order of rows and columns; None is all that occur, sorted.
 
@@ -340,7 +338,7 @@ def error_rate(truths: Sequence[Sequence[Hashable]], predictions: Sequence[Seque
 def exact_match(truths: Sequence[Sequence[Hashable]], predictions: Sequence[Sequence[Hashable]]) -> float:
     """Share of the sequences that are right from end to end.
 
-    Parameters and errors are those of :func:`error_rate`; at least one sequence is needed, which may be empty.
+    Parameters and errors are those of :func:`error_rate`; an empty sequence counts too.
 
     Examples
     --------
