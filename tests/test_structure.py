@@ -82,7 +82,7 @@ IMPORTS = {
     "sampling": {"losses"},
     "music": {"files"},
     "diagnostics": {"functions", "layers", "losses", "network", "training"},
-    "plots": set(),
+    "plots": {"metrics"},
     "datasets.fetching": set(),
     "datasets.readers": set(),
     **{f"datasets.loaders_{name}": {"datasets.fetching"} for name in ("text", "words", "series")},

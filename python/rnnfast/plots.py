@@ -1,8 +1,8 @@
 """Pictures: learning curves, confusion matrix, gradients through time, hidden states, forecasts, attention.
 
 Every function takes data, draws into ``ax`` or a figure of its own, and returns the Axes. The command line and the
-examples call them, and so do users. Arrays and what looks like a History or a GradientFlow are enough: nothing here
-imports the rest of the package. matplotlib is an extra: ``pip install "rnnfast[plots]"``.
+examples call them, and so do users. Arrays and what looks like a History or a GradientFlow are enough: of the package
+only metrics.py is known here. matplotlib is an extra: ``pip install "rnnfast[plots]"``.
 
 A figure of its own is a plain ``matplotlib.figure.Figure``: pyplot, which keeps figures open until they are closed and
 may want a display, never hears of it. ``ax.figure.savefig("name.png")`` writes it, and a notebook whose cell ends with
@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from . import metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,18 +137,7 @@ def confusion_matrix(
     >>> ax.images[0].get_array().tolist()
     [[50.0, 50.0], [0.0, 100.0]]
     """
-    true, predicted = _steps("y_true", y_true), _steps("y_pred", y_pred)
-    if len(true) != len(predicted):
-        raise ValueError(f"y_pred: expected {len(true)} labels as in y_true, got {len(predicted)}")
-    if not true:
-        raise ValueError("y_true: expected at least one label, got none")
-    order = sorted({*true, *predicted}, key=lambda k: (type(k).__name__, k)) if labels is None else list(labels)
-    index = {label: k for k, label in enumerate(order)}
-    counts = np.zeros((len(order), len(order)))
-    for t, p in zip(true, predicted, strict=True):
-        if t not in index or p not in index:
-            raise ValueError(f"labels: expected {t!r} and {p!r} among them, got {order}")
-        counts[index[t], index[p]] += 1
+    order, counts = metrics.confusion_matrix(y_true, y_pred, labels)
     values = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1) if normalize else counts
     K = len(order)
     ax = _axes(ax, *(min(max(0.55 * K + 2.2, 4.2), 14), min(max(0.5 * K + 1.4, 3.6), 13)))
@@ -424,16 +415,6 @@ def _tokens(ax: Axes, which: str, tokens: Sequence[Any]) -> None:
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_ticks(range(0, len(texts), step), texts[::step], fontsize=size, rotation=90 if wide else 0)
     axis.set_tick_params(length=0)
-
-
-def _steps(name: str, y: Any) -> list[Any]:
-    """The labels of all steps, from N labels or N sequences of labels."""
-    if isinstance(y, str) or not hasattr(y, "__len__"):
-        raise ValueError(f"{name}: expected labels, or sequences of labels, got {y!r}")
-    labels: list[Any] = []
-    for item in y:
-        labels.extend([item] if isinstance(item, str) or np.ndim(item) == 0 else item)
-    return [label.item() if isinstance(label, np.generic) else label for label in labels]
 
 
 def _numbers(
