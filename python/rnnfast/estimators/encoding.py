@@ -132,6 +132,8 @@ class Encoder:
             array = None if settings[name] is None else np.array(settings[name], np.float64)
             if array is not None and array.shape != (size,):
                 raise ValueError(f"a {name} of shape {array.shape} for {size} features")
+            if array is not None and not (np.isfinite(array).all() and (name == "mean" or (array > 0).all())):
+                raise ValueError(f"a {name} of {settings[name]}")
             scales.append(array)
         if (scales[0] is None) != (scales[1] is None):
             raise ValueError("a mean without a deviation, or the other way round")
@@ -247,9 +249,9 @@ def _kind_of(X: Any) -> str:
 def _kind_of_one(sequence: Any, name: str) -> str:
     if isinstance(sequence, str):
         return "text"
-    if not hasattr(sequence, "__len__"):
+    if not hasattr(sequence, "__len__") or isinstance(sequence, bytes | dict | set):
         kind = ValueError if isinstance(sequence, int | float | np.number) else TypeError
-        raise kind(f"{name}: expected a string, tokens, ids or an array, got {sequence!r}")
+        raise kind(f"{name}: expected a string, tokens, ids or an array, got {sequence!r:.80}")
     if len(sequence) == 0:
         return ""
     if not isinstance(sequence, np.ndarray) and isinstance(sequence[0], str):
