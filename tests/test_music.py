@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rnnfast.music import write_midi
+from rnnfast.music import note_of, write_midi
 
 
 def read_midi(path: Path) -> tuple[dict[str, Any], list[tuple[int, str, int]]]:
@@ -80,6 +80,20 @@ def test_onsets_do_not_drift(tmp_path: Path) -> None:
     assert head["end"] == 48000
     onsets = [tick for tick, what, _ in events if what == "on"]
     np.testing.assert_allclose(onsets, np.arange(700) * 480 / 7, atol=0.51)
+
+
+def test_tokens(tmp_path: Path) -> None:
+    tokens = ["60:8", "-1:4", "62:1", 64, np.int64(65), "67"]
+    notes = [note_of(token) for token in tokens]
+    assert notes == [(60, 1.0), (None, 0.5), (62, 0.125), (64, 1.0), (65, 1.0), (67, 1.0)]
+    write_midi(tmp_path / "a.mid", notes)
+    assert len(read_midi(tmp_path / "a.mid")[1]) == 10
+    for wrong in ("<unk>", "60:", ":8", "60:0", "128:8", "-2:8", "60:8:8", "60.5:8", "", None, 1.5, "60:-8"):
+        with pytest.raises(
+            ValueError,
+            match=re.escape(f"token: expected a note, as '67:8' for pitch 67 and 8 thirty-seconds, got {wrong!r}"),
+        ):
+            note_of(wrong)
 
 
 def test_the_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

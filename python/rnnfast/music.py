@@ -15,7 +15,7 @@ from typing import Any
 
 from .files import write_atomically
 
-__all__ = ["write_midi"]
+__all__ = ["note_of", "write_midi"]
 
 TICKS = 480  # of a quarter note: halves, thirds, quarters, fifths of a beat and their halves are whole numbers
 LONGEST = (1 << 28) - 1  # ticks that a variable-length quantity holds
@@ -84,6 +84,34 @@ def write_midi(
     track += _quantity(round(now * TICKS) - last, place) + b"\xff\x2f\x00"
     header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, TICKS)  # format 0, one track
     write_atomically(path, header + struct.pack(">4sI", b"MTrk", len(track)) + track)
+
+
+def note_of(token: Any) -> tuple[int | None, float]:
+    """Return (pitch, duration in quarter notes) of a token, for :func:`write_midi`.
+
+    Parameters
+    ----------
+    token : str "pitch:duration", or integer
+        The pitch as a MIDI number, -1 for a rest; the duration in thirty-seconds of a whole note, 8 is a quarter,
+        which a pitch alone lasts. ``rnnfast.datasets.load_chorales`` has notes in these units.
+
+    Raises
+    ------
+    ValueError
+        The token is no note.
+
+    Examples
+    --------
+    >>> note_of("67:12"), note_of("-1:8"), note_of(60)
+    ((67, 1.5), (None, 1.0), (60, 1.0))
+    """
+    try:
+        pitch, duration, *rest = [int(part) for part in f"{token}:8".split(":")]
+    except ValueError:
+        pitch, duration, rest = -2, 0, []
+    if not -1 <= pitch <= 127 or duration < 1 or len(rest) > 1:
+        raise ValueError(f"token: expected a note, as '67:8' for pitch 67 and 8 thirty-seconds, got {token!r}")
+    return None if pitch < 0 else pitch, duration / 8
 
 
 def _quantity(number: int, place: int) -> bytes:
