@@ -1,22 +1,23 @@
-"""datasets.py: fetching (with a stand-in for pip), the cache, reading files, and the real sentiment data.
-
-The real data is skipped where it cannot be fetched, unless RNNFAST_REQUIRE_DATA=1.
-"""
+"""datasets/fetching.py, with stand-ins for pip and apt-get: the cache, hashes, archives; and the table of data sets."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
-from collections import Counter
+import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rnnfast.datasets import DatasetError, available, fetch, fetching, load_sentiment
+from rnnfast import datasets
+from rnnfast.datasets import DatasetError, available, fetch, fetching
+from rnnfast.datasets.fetching import unpack
 
 DATA = b"a package file"
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -140,61 +141,138 @@ def test_cache_folder(monkeypatch: Any, tmp_path: Path) -> None:
     assert get().parent == tmp_path / "home" / ".cache" / "rnnfast"
 
 
-def archive(name: str, data: bytes) -> bytes:
+def pack_tar(files: dict[str, bytes], mode: Any = "w:gz") -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(data)
-        tar.addfile(member, io.BytesIO(data))
+    with tarfile.open(fileobj=buffer, mode=mode) as tar:
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_sentiment_is_parsed_out_of_both_archives(tmp_path: Path, monkeypatch: Any, bom: bytes) -> None:
-    table = bom + "1\t2.5\tA clich\u00e9 that\u0085works\r\n2\t0\tSo so\r\n3_1\t-0.05\tBad\tplot \r\n".encode()
-    inner = archive("hutto_ICWSM_2014/tweets_GroundTruth.txt", table)
-    outer = archive("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", inner)
-    (tmp_path / "file").write_bytes(outer)
-    monkeypatch.setattr(fetching, "fetch", lambda *_, **__: tmp_path / "file")
-    texts, labels = load_sentiment("tweets")
-    assert texts == ["A clich\u00e9 that\u0085works", "Bad\tplot"]
-    assert labels == ["positive", "negative"]
+def pack_zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as opened:
+        for name, data in files.items():
+            opened.writestr(name, data)
+    return buffer.getvalue()
 
 
-def test_sentiment_source() -> None:
-    with pytest.raises(ValueError, match="source: expected one of movies, amazon, editorials, tweets, got 'books'"):
-        load_sentiment("books")
+@pytest.mark.parametrize("pack", [pack_zip, pack_tar])
+def test_unpack(pack: Any) -> None:
+    archive = pack({"b/deep/x.txt": b"2", "a/x.txt": b"1", "a/x.bin": b"3"})
+    assert list(unpack(archive, "*.txt").items()) == [("a/x.txt", b"1"), ("b/deep/x.txt", b"2")]
+    assert unpack(archive, "folder") == {}
+    assert unpack(archive, "a/X.txt") == {}
 
 
-def test_real_sentiment() -> None:
-    try:
-        texts, labels = load_sentiment()
-    except DatasetError as error:
-        if os.environ.get("RNNFAST_REQUIRE_DATA") == "1":
-            raise
-        pytest.skip(str(error))
-    assert Counter(labels) == {"positive": 5242, "negative": 5326}
-    assert len(texts) == len(labels) == available()["sentiment"].size
-    assert texts[0].startswith("The Rock is destined to be the 21st Century's new ''Conan'' and that he's going")
-    assert labels[:3] == ["positive", "positive", "negative"]
-    assert sum("clich\u00e9" in text for text in texts) > 20
-    assert all(text and text == text.strip() and text.isprintable() for text in texts)
-    sizes = {name: Counter(load_sentiment(name)[1]) for name in ("amazon", "editorials", "tweets")}
-    assert sizes["amazon"] == {"positive": 2128, "negative": 1482}
-    assert sizes["editorials"] == {"positive": 2204, "negative": 2742}
-    assert sizes["tweets"] == {"positive": 2897, "negative": 1299}
+def test_members_of_a_wheel_and_of_an_sdist(tmp_path: Path, monkeypatch: Any) -> None:
+    asked = {}
+
+    def fetch(name_version: str, **options: Any) -> Path:
+        asked[name_version] = options
+        path = tmp_path / "file"
+        path.write_bytes(pack_tar({"x": b"1"}) if options["sdist"] else pack_zip({"x": b"\xef\xbb\xbfa\r\nb"}))
+        return path
+
+    monkeypatch.setattr(fetching, "fetch", fetch)
+    assert fetching.member("aeon", "x") == "a\nb"
+    assert fetching.members("names", "x") == {"x": b"1"}
+    assert asked["aeon==1.6.0"] == {"sha256": fetching.WHEELS["aeon"].sha256, "sdist": False, "size": "6.4 MB"}
+    assert asked["names==0.3.0"] == {"sha256": fetching.SDISTS["names"].sha256, "sdist": True, "size": "0.8 MB"}
+
+
+def test_every_package_is_pinned() -> None:
+    for name, package in (fetching.WHEELS | fetching.SDISTS | fetching.DEBS).items():
+        assert re.fullmatch("[0-9a-f]{64}", package.sha256), name
+        assert re.fullmatch(r"\d+(\.\d)? MB", package.size), name
+
+
+def deb(files: dict[str, bytes]) -> bytes:
+    """An ar archive, of which a member of odd size is followed by a newline."""
+    parts = b"!<arch>\n"
+    for name, data in (
+        ("debian-binary", b"2.0"),
+        ("control.tar.xz", b"12345"),
+        ("data.tar.xz", pack_tar(files, "w:xz")),
+    ):
+        parts += f"{name:16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode() + data + b"\n" * (len(data) % 2)
+    return parts
+
+
+class AptGet(Pip):
+    """Stands in for subprocess.run: writes the package into the folder it is run in."""
+
+    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        self.commands.append(command)
+        if self.returncode == 0:
+            (options["cwd"] / "sword_1-2_all.deb").write_bytes(self.data)
+        return subprocess.CompletedProcess(command, self.returncode, "", self.stderr)
+
+
+def test_debian_package(cache: Path, monkeypatch: Any, capsys: Any) -> None:
+    data = deb({"./usr/share/text": b"verse"})
+    monkeypatch.setitem(fetching.DEBS, "sword", fetching.Package("1-2", "9 kB", hashlib.sha256(data).hexdigest()))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    apt = use(monkeypatch, AptGet(data))
+    for _ in range(2):
+        assert fetching.members("sword", "*/text") == {"./usr/share/text": b"verse"}
+    assert apt.commands == [["apt-get", "download", "sword=1-2"]]
+    assert [path.name for path in cache.iterdir()] == ["sword_1-2_all.deb"]
+    assert capsys.readouterr().err == "rnnfast: fetching sword 1-2 (9 kB)\n"
+
+
+def test_debian_package_that_cannot_be_fetched(cache: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    stderr = "W: unsandboxed\nE: Can't find a source to download version '14.3-1' of 'sword-text-kjv'\n"
+    use(monkeypatch, AptGet(stderr=stderr, returncode=100))
+    with pytest.raises(DatasetError, match="could not be fetched: Can't find a source to download version") as info:
+        fetching.fetch_deb("sword-text-kjv")
+    assert "with `apt-get download sword-text-kjv=14.3-1` and put that file at" in str(info.value)
+    assert str(info.value).endswith(str(cache / "sword-text-kjv_14.3-1_all.deb"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(DatasetError, match="it is a package of Debian, and there is no apt-get here"):
+        fetching.fetch_deb("sword-text-kjv")
+
+
+def test_progress_on_a_terminal(tmp_path: Path, monkeypatch: Any) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "small").write_bytes(b"x" * 300_000)
+    with fetching._progress(tmp_path, "2.5 MB", every=0.01):
+        (tmp_path / "deep" / "large").write_bytes(b"x" * 1_500_000)
+        limit = time.monotonic() + 10
+        while "1.5 MB of 2.5 MB" not in terminal.getvalue():
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+    assert terminal.getvalue().endswith("\r" + " " * 40 + "\r")  # leaves the line empty
+    monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
+    with fetching._progress(tmp_path, "", every=0.001):
+        time.sleep(0.01)
+    assert quiet.getvalue() == ""
 
 
 def test_available() -> None:
     table = available()
-    assert set(table) == {"sentiment"}
+    assert {"sentiment", "treebank", "weather", "topics", "verses"} <= set(table)
+    loaders = {name.removeprefix("load_") for name in datasets.__all__ if name.startswith("load_")}
+    assert set(table) == loaders | {"adding"}
     for name, row in table.items():
         assert row.name == name
         assert callable(row.load)
         assert row.size > 0
-        assert row.task
-        assert row.licence
-        assert row.citation
-        assert row.description
+        assert row.task in ("classify", "tag", "regress", "generate", "transduce")
+        for text in (row.licence, row.citation, row.description, row.use, row.package):
+            assert text.strip() == text != ""
+    assert {row.task for row in table.values()} == {"classify", "tag", "regress", "generate", "transduce"}
+    assert table["sentiment"].package == "vaderSentiment 3.3.2, 2.5 MB"
     table.clear()
     assert available()

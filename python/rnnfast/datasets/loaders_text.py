@@ -169,6 +169,7 @@ def load_topics() -> str:
     return "".join(topics[name] for name in sorted(topics))
 
 
+_INSTALLED = Path("/usr/share/sword")
 _BIBLES = {"sword-text-kjv": "engKJV2006eb", "sword-text-sparv": "spaRV1909eb"}
 
 
@@ -195,9 +196,9 @@ def load_verses() -> tuple[list[str], list[str]]:
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def _verses(package: str, module: str, installed: Path = Path("/usr/share/sword")) -> list[str]:
+def _verses(package: str, module: str) -> list[str]:
     """All verses in the order of the module's index, which also has places for headings: empty ones."""
-    folder = installed / "modules" / "texts" / "ztext" / module
+    folder = _INSTALLED / "modules" / "texts" / "ztext" / module
     if folder.is_dir():
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
     else:
