@@ -185,6 +185,7 @@ class SequenceEstimator:
         if validation is not None and (not isinstance(validation, tuple | list) or len(validation) not in (2, 3)):
             got = f"{len(validation)} items" if hasattr(validation, "__len__") else type(validation).__name__
             raise ValueError(f"validation: expected (X, y) or (X, y, lengths), got {got}")
+        self._check_parameters()
         part = self.validation_fraction
         if not isinstance(part, int | float | np.number) or not 0 <= part < 1:
             raise ValueError(f"validation_fraction: expected 0 <= part < 1, got {part}")
@@ -212,7 +213,6 @@ class SequenceEstimator:
 
     def _train(self, network: Model, data: Any, held_out: Any, *, seed: int | None, **options: Any) -> None:
         """Train, then keep what the subclass's fitted attributes belong to: nothing is kept of a fit that failed."""
-        self._check_parameters()
         callbacks = [*self.callbacks, *([_PrintEpochs()] if self.verbose else [])]
         history = fit(
             network,
@@ -237,6 +237,12 @@ class SequenceEstimator:
     def _remember_input(self, X: Any, size: int) -> None:
         self._columns = columns_of(X)
         self.n_features_in_ = size if self._columns is None else self._columns
+
+    def _rebuild_input(self, columns: Any, size: int) -> None:
+        if columns is not None and (type(columns) is not int or columns < 1):
+            raise ValueError(f"tables of {columns!r} columns")
+        self._columns = columns
+        self.n_features_in_ = size if columns is None else columns
 
     def _keep(self, network: Model, history: History) -> None:
         state: dict[str, Any] = {"network_": network, "history_": history, "fitted_params_": self.get_params()}

@@ -201,8 +201,7 @@ class SequenceClassifier(SequenceEstimator):
     def _rebuild(self, settings: dict[str, Any]) -> None:
         self.classes_ = rebuild_labels(settings)
         self.encoder_ = Encoder.rebuild(settings["encoder"])
-        self._columns = settings["columns"]
-        self.n_features_in_ = self.encoder_.size if self._columns is None else int(self._columns)
+        self._rebuild_input(settings["columns"], self.encoder_.size)
 
     def _build(self, seed: int | None = None) -> Network:
         return self._network(self.encoder_, len(self.classes_), seed)

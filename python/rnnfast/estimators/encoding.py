@@ -15,7 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..preprocessing import Vocabulary, tokenize
 
-__all__ = ["Encoder", "as_array", "columns_of", "count", "moments", "sequences_of", "tokens_of"]
+__all__ = [
+    "Encoder",
+    "as_array",
+    "columns_of",
+    "count",
+    "moments",
+    "rebuild_moments",
+    "sequences_of",
+    "steps_of",
+    "tokens_of",
+]
 
 Array = NDArray[Any]
 KINDS = ("text", "tokens", "ids", "features")
@@ -127,17 +137,10 @@ class Encoder:
             raise ValueError(f"{len(vocabulary)} tokens for a vocabulary of {size}")
         if level not in ("word", "character"):
             raise ValueError(f"tokens that are each a {level!r}")
-        scales: list[Array | None] = []
-        for name in ("mean", "deviation"):
-            array = None if settings[name] is None else np.array(settings[name], np.float64)
-            if array is not None and array.shape != (size,):
-                raise ValueError(f"a {name} of shape {array.shape} for {size} features")
-            if array is not None and not (np.isfinite(array).all() and (name == "mean" or (array > 0).all())):
-                raise ValueError(f"a {name} of {settings[name]}")
-            scales.append(array)
-        if (scales[0] is None) != (scales[1] is None):
-            raise ValueError("a mean without a deviation, or the other way round")
-        return cls(kind, vocabulary, size, level, *scales)
+        mean, deviation = settings["mean"], settings["deviation"]
+        if mean is None and deviation is None:
+            return cls(kind, vocabulary, size, level)
+        return cls(kind, vocabulary, size, level, *rebuild_moments(mean, deviation, size))
 
 
 def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> Any:
@@ -189,6 +192,14 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
         )
     ends = np.cumsum(n)
     return [X[end - steps : end] for end, steps in zip(ends, n, strict=True)]
+
+
+def steps_of(X: Any, level: str, lengths: ArrayLike | None = None) -> Any:
+    """The sequences of X, with each text cut into its words or its characters as they are: a step for each target."""
+    X = sequences_of(X, lengths)
+    if not any(isinstance(sequence, str) for sequence in X):
+        return X
+    return [(tokenize if level == "word" else list)(s) if isinstance(s, str) else s for s in X]
 
 
 def _numbers(X: Array, name: str) -> Array:
@@ -282,6 +293,14 @@ def moments(steps: Array) -> tuple[Array, Array]:
     deviation = steps.std(axis=0)
     constant = deviation <= 1e-13  # of a constant, rounding is left
     return steps.mean(axis=0) * largest, np.where(constant, 1.0, deviation * largest)
+
+
+def rebuild_moments(mean: Any, deviation: Any, size: int) -> tuple[Array, Array]:
+    """Moments of `size` columns from their lists in a file; anything else is a TypeError or ValueError."""
+    m, d = np.array(mean, np.float64), np.array(deviation, np.float64)
+    if not (m.shape == d.shape == (size,) and np.isfinite(m).all() and np.isfinite(d).all() and (d > 0).all()):
+        raise ValueError(f"means {mean} and deviations {deviation} for {size} numbers")
+    return m, d
 
 
 def _ids(sequence: Any, name: str) -> NDArray[np.int64]:

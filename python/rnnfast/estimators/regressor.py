@@ -14,7 +14,7 @@ from ..network import Network
 from ..preprocessing import batches
 from ..sequences import Sequences
 from .base import SequenceEstimator, with_parameters
-from .encoding import Encoder, as_array, count, moments, sequences_of
+from .encoding import Encoder, as_array, count, moments, rebuild_moments, sequences_of, steps_of
 
 __all__ = ["SequenceRegressor"]
 
@@ -101,7 +101,8 @@ class SequenceRegressor(SequenceEstimator):
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         """
         seed, table = self._seed(), X if lengths is None else None
-        X, targets, shape = self._pairs(X, y, lengths)
+        level = self.encoder_.level if self._goes_on() else self.level
+        X, targets, shape = _pairs(self.per_step, level, X, y, lengths)
         train, valid = self._hold_out(len(X), seed, validation)
         part = [X[i] for i in train] if len(valid) else X
         if self._goes_on():
@@ -109,11 +110,11 @@ class SequenceRegressor(SequenceEstimator):
             if shape != self._shape:
                 raise ValueError(f"y: expected targets of shape {self._shape} as in the first fit, got {shape}")
         else:
-            encoder = Encoder.learn(part, self.min_count, self.level, self.scale)
+            encoder = Encoder.learn(part, self.min_count, level, self.scale)
             mean, deviation = self._moments(np.concatenate([targets[i] for i in train]))
             network = self._network(encoder, len(mean), seed)
         if validation is not None:
-            other, other_targets, other_shape = self._pairs(*validation)
+            other, other_targets, other_shape = _pairs(self.per_step, level, *validation)
             if other_shape != shape:
                 raise ValueError(f"validation: expected targets of shape {shape} as in y, got {other_shape}")
         else:
@@ -143,15 +144,16 @@ class SequenceRegressor(SequenceEstimator):
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
         """The numbers, shaped as `y` was: (N, ...); for each step a list of (T_i, ...), or (N, T, ...) for an array."""
         network = self._fitted()
-        data = Sequences(self.encoder_(self._input(X, lengths), network.dtype))
+        whole = isinstance(X, np.ndarray) and X.ndim > 1 and lengths is None
+        X = self._input(X, lengths)
+        data = Sequences(self.encoder_(steps_of(X, self.encoder_.level) if network.per_step else X, network.dtype))
         found: list[Any] = [None] * len(data)
         for rows in batches(data.lengths, 256):
             x, _, n = data.batch(rows)
             outputs = network.forward(x, lengths=n) * self.target_deviation_ + self.target_mean_
             for row, output, steps in zip(rows, outputs, n, strict=True):
-                found[row] = output[:steps].reshape(steps, *self._shape) if self.per_step else output
-        if self.per_step:
-            whole = isinstance(X, np.ndarray) and X.ndim > 1 and lengths is None
+                found[row] = output[:steps].reshape(steps, *self._shape) if network.per_step else output
+        if network.per_step:
             return np.stack(found) if whole else found
         return np.stack(found).reshape(len(found), *self._shape)
 
@@ -161,7 +163,7 @@ class SequenceRegressor(SequenceEstimator):
         An output whose truth is constant counts 1 where it is met exactly, else 0.
         """
         predicted = self.predict(X, lengths=lengths)
-        X, targets, shape = self._pairs(X, y, lengths)
+        _, targets, shape = _pairs(self.network_.per_step, self.encoder_.level, X, y, lengths)
         if shape != self._shape:
             raise ValueError(f"y: expected targets of shape {self._shape} as in fit, got {shape}")
         truth = np.concatenate(targets)
@@ -169,41 +171,6 @@ class SequenceRegressor(SequenceEstimator):
         error, variation = ((truth - found) ** 2).sum(axis=0), ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
         r2 = np.where(variation > 0, 1 - error / np.where(variation > 0, variation, 1), np.where(error > 0, 0.0, 1.0))
         return float(r2.mean())
-
-    def _pairs(self, X: Any, y: Any, lengths: ArrayLike | None = None) -> tuple[Any, list[Array], tuple[int, ...]]:
-        """Sequences, their targets as (1, K) or (T_i, K), and the shape that K numbers have for the user."""
-        if y is None:
-            raise ValueError("y: SequenceRegressor requires y to be passed, but the target y is None")
-        X = sequences_of(X, lengths)
-        n = count(X)
-        if self.per_step:
-            ys = [as_array(t, f"y[{i}]") for i, t in enumerate(sequences_of(y, lengths, "y"))]
-            if len(ys) != n:
-                raise ValueError(f"y: expected targets for N = {n} sequences, got {len(ys)}")
-        else:
-            whole = as_array(y, "y")
-            if whole.ndim == 0 or len(whole) != n:
-                raise ValueError(f"y: expected (N, ...) = ({n}, ...) numbers, got {whole.shape}")
-            ys = list(whole[:, None])
-        targets, shape = [], ys[0].shape[1:]
-        for i, t in enumerate(ys):
-            name = f"y[{i}]"
-            if t.dtype.kind == "O":
-                t = _numbers(t, name)
-            if t.dtype.kind not in "fiub":
-                raise TypeError(f"{name}: expected real numbers, got {t.dtype}")
-            if self.per_step and len(t) != len(X[i]):
-                raise ValueError(f"{name}: expected a target for each of {len(X[i])} steps, got {len(t)}")
-            if t.shape[1:] != shape:
-                raise ValueError(f"{name}: expected targets of shape {shape} as before it, got {t.shape[1:]}")
-            t = t.astype(np.float64).reshape(len(t), math.prod(shape))
-            if not np.isfinite(t).all():
-                where = np.argwhere(~np.isfinite(t))[0]
-                step = f" at step {where[0]}" if self.per_step else ""
-                what = "NaN" if np.isnan(t[tuple(where)]) else "infinity"
-                raise ValueError(f"{name} contains {what}{step}: expected finite numbers")
-            targets.append(t)
-        return X, targets, shape
 
     def _moments(self, targets: Array) -> tuple[Array, Array]:
         """What is subtracted from (M, K) targets, and by what they are divided then."""
@@ -231,13 +198,13 @@ class SequenceRegressor(SequenceEstimator):
 
     def _rebuild(self, settings: dict[str, Any]) -> None:
         self.encoder_ = Encoder.rebuild(settings["encoder"])
-        self._columns = settings["columns"]
-        self.n_features_in_ = self.encoder_.size if self._columns is None else int(self._columns)
-        self._shape = tuple(int(size) for size in settings["shape"])
-        self.target_mean_ = np.array(settings["target_mean"], np.float64)
-        self.target_deviation_ = np.array(settings["target_deviation"], np.float64)
-        if not self.target_mean_.shape == self.target_deviation_.shape == (math.prod(self._shape),):
-            raise ValueError(f"targets of shape {self._shape} with {self.target_mean_.shape} means")
+        self._rebuild_input(settings["columns"], self.encoder_.size)
+        self._shape = tuple(settings["shape"])
+        if not all(type(size) is int and size > 0 for size in self._shape):
+            raise ValueError(f"targets of shape {self._shape}")
+        self.target_mean_, self.target_deviation_ = rebuild_moments(
+            settings["target_mean"], settings["target_deviation"], math.prod(self._shape)
+        )
 
     def _build(self, seed: int | None = None) -> Network:
         return self._network(self.encoder_, len(self.target_mean_), seed)
@@ -245,6 +212,47 @@ class SequenceRegressor(SequenceEstimator):
     def _least_size(self) -> int:
         width = self.embedding_size if self.encoder_.kind != "features" else 0
         return self.hidden_size * len(self.target_mean_) + self.encoder_.size * (width or self.hidden_size)
+
+
+def _pairs(
+    per_step: bool, level: str, X: Any, y: Any, lengths: ArrayLike | None = None
+) -> tuple[Any, list[Array], tuple[int, ...]]:
+    """Sequences, their targets as (1, K) or (T_i, K), and the shape that K numbers have for the user."""
+    if y is None:
+        raise ValueError("y: SequenceRegressor requires y to be passed, but the target y is None")
+    X = steps_of(X, level, lengths) if per_step else sequences_of(X, lengths)
+    n = count(X)
+    if per_step:
+        ys = [as_array(t, f"y[{i}]") for i, t in enumerate(sequences_of(y, lengths, "y"))]
+        if len(ys) != n:
+            raise ValueError(f"y: expected targets for N = {n} sequences, got {len(ys)}")
+    else:
+        whole = as_array(y, "y")
+        if whole.ndim == 0 or len(whole) != n:
+            raise ValueError(f"y: expected (N, ...) = ({n}, ...) numbers, got {whole.shape}")
+        ys = list(whole[:, None])
+    targets, shape = [], ys[0].shape[1:]
+    if math.prod(shape) == 0:
+        raise ValueError(f"y: expected at least one number for each, got shape {shape}")
+    for i, t in enumerate(ys):
+        name = f"y[{i}]"
+        if t.dtype.kind == "O":
+            t = _numbers(t, name)
+        if t.dtype.kind not in "fiub":
+            raise TypeError(f"{name}: expected real numbers, got {t.dtype}")
+        if per_step and (t.ndim == 0 or len(t) != len(X[i])):
+            got = len(t) if t.ndim else "one number"
+            raise ValueError(f"{name}: expected a target for each of {len(X[i])} steps, got {got}")
+        if t.shape[1:] != shape:
+            raise ValueError(f"{name}: expected targets of shape {shape} as before it, got {t.shape[1:]}")
+        t = t.astype(np.float64).reshape(len(t), math.prod(shape))
+        if not np.isfinite(t).all():
+            where = np.argwhere(~np.isfinite(t))[0]
+            step = f" at step {where[0]}" if per_step else ""
+            what = "NaN" if np.isnan(t[tuple(where)]) else "infinity"
+            raise ValueError(f"{name} contains {what}{step}: expected finite numbers")
+        targets.append(t)
+    return X, targets, shape
 
 
 def _numbers(array: Array, name: str) -> Array:

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from ..losses import softmax
 from ..metrics import entity_f1
 from ..network import Network
-from ..preprocessing import Vocabulary, batches, tokenize
+from ..preprocessing import Vocabulary, batches
 from ..sequences import Sequences
 from .base import SequenceEstimator, describe_labels, places, rebuild_labels, with_parameters
-from .encoding import Encoder, as_array, count, sequences_of, tokens_of
+from .encoding import Encoder, as_array, count, sequences_of, steps_of, tokens_of
 
 __all__ = ["SequenceTagger"]
 
@@ -203,7 +203,7 @@ class SequenceTagger(SequenceEstimator):
     def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> list[Array]:
         """Probability of each label at each step: a list of N arrays (T_i, K), in the order of ``classes_``."""
         network = self._fitted()
-        X = _steps(self.encoder_.level, X, lengths)
+        X = steps_of(X, self.encoder_.level, lengths)
         data = Sequences(self._encode(X, self.encoder_, self.parts_, network.dtype))
         found: list[Any] = [None] * len(data)
         for rows in batches(data.lengths, 256):
@@ -302,19 +302,11 @@ class SequenceTagger(SequenceEstimator):
         return self.hidden_size * len(self.classes_) + self.encoder_.size * (width or self.hidden_size) + parts
 
 
-def _steps(level: str, X: Any, lengths: ArrayLike | None = None) -> Any:
-    """Sequences, a string cut into its words or characters, each as it is: as many steps as there are labels."""
-    X = sequences_of(X, lengths)
-    if not any(isinstance(sequence, str) for sequence in X):
-        return X
-    return [(tokenize if level == "word" else list)(s) if isinstance(s, str) else s for s in X]
-
-
 def _pairs(level: str, X: Any, y: Any, lengths: ArrayLike | None = None) -> tuple[Any, list[Array]]:
     """Sequences, and their labels as (T_i,) arrays of one kind."""
     if y is None:
         raise ValueError("y: SequenceTagger requires y to be passed, but the target y is None")
-    X, y = _steps(level, X, lengths), sequences_of(y, lengths, "y")
+    X, y = steps_of(X, level, lengths), sequences_of(y, lengths, "y")
     if len(y) != count(X):
         raise ValueError(f"y: expected labels for N = {len(X)} sequences, got {len(y)}")
     labels = []
