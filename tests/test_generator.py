@@ -196,6 +196,8 @@ def test_log_probability(numbers: int, names: SequenceGenerator, song: SequenceG
         got = model.log_probability(X)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
         assert model.log_probability(X[0]) == pytest.approx(got[:1], rel=1e-6)
+        next_tokens = [log_softmax(full_forward(model, model.encoder_.encode(text, "X").tolist())) for text in X]
+        np.testing.assert_allclose(np.log(model.predict_proba(X)), next_tokens, rtol=1e-4, atol=1e-4)
         counts = [len(text) + (model is names) for text in X]
         assert model.bits_per_token(X) == pytest.approx(-sum(expected) / sum(counts) / np.log(2), rel=1e-5)
 
@@ -248,6 +250,26 @@ def test_streams_walk_as_the_network_does(cell: str, num_layers: int, embedding_
             ids.append(int(logits.argmax()))
         drawn = model.generate(3, prompt=prompt, max_length=len(ids) - len(prompt), temperature=0)
         assert drawn == ["".join(model.encoder_.vocabulary.decode(ids))] * 3
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_condition_starts_every_layer(cell: str) -> None:
+    settings: dict[str, Any] = {**SMALL, "cell": cell, "num_layers": 2, "max_epochs": 3}
+    model = SequenceGenerator(**settings).fit(NAMES, np.random.default_rng(0).normal(size=(len(NAMES), 3)))
+    for condition in np.random.default_rng(1).normal(0, 3, (3, 3)):
+        ids: list[int] = []
+        for _ in range(12):
+            logits = full_forward(model, ids, condition[None])
+            logits[[Vocabulary.PAD, Vocabulary.SOS, Vocabulary.UNK]] = -np.inf
+            if logits.argmax() == Vocabulary.EOS:
+                break
+            ids.append(int(logits.argmax()))
+        expected = ["".join(model.encoder_.vocabulary.decode(ids))]
+        assert model.generate(condition=condition, temperature=0, max_length=12) == expected
+        logits = full_forward(model, ids, condition[None])
+        np.testing.assert_allclose(
+            np.log(model.predict_proba(expected, condition[None])[0]), log_softmax(logits), rtol=1e-4
+        )
 
 
 def test_frequencies(names: SequenceGenerator) -> None:

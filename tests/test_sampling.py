@@ -75,6 +75,13 @@ def test_temperature() -> None:
         assert kept.tolist() == [[-np.inf, 0, -np.inf]]
 
 
+def test_numbers_of_any_size() -> None:
+    z = np.array([[1e308, -1e308, 1e308]])
+    assert filter_logits(z, temperature=0.1).tolist() == [[0, -np.inf, 0]]
+    assert log_softmax(z).round(6).tolist() == [[-0.693147, -np.inf, -0.693147]]
+    assert {*sample(np.repeat(z, 50, axis=0), np.random.default_rng(0)).tolist()} == {0, 2}
+
+
 def test_top_k() -> None:
     z = np.array([[1.0, 3.0, 2.0, 3.0, 3.0], [0.0, -np.inf, 5.0, 1.0, 0.0]])
     kept = filter_logits(z, top_k=2)

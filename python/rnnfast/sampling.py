@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from .losses import softmax
 
 __all__ = ["beam_search", "filter_logits", "log_softmax", "sample", "sample_sequences"]
 
@@ -31,7 +30,8 @@ def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
     [-0.693147, -0.693147]
     """
     z = np.asarray(logits, np.float64)
-    z = z - z.max(axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # far apart: -inf is right
+        z = z - z.max(axis=-1, keepdims=True)
     shifted: NDArray[np.float64] = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
     return shifted
 
@@ -72,36 +72,62 @@ def filter_logits(
     [[-inf, 0.0, -1.0, -inf]]
     """
     z = _check_logits("logits", logits)
-    K = z.shape[1]
-    if not _is_number(temperature) or not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature: expected a number of 0 or more, got {temperature!r}")
-    if top_p is not None and (not _is_number(top_p) or not 0 < top_p <= 1):
-        raise ValueError(f"top_p: expected None or a number in (0, 1], got {top_p!r}")
-    if top_k is not None:
-        _check_positive("top_k", top_k)
-    z[:, _check_forbidden(forbidden, K)] = -np.inf
-    peak = z.max(axis=1, keepdims=True)
-    if not np.isfinite(peak).all():
-        row = int(np.flatnonzero(~np.isfinite(peak[:, 0]))[0])
-        raise ValueError(f"logits[{row}]: expected a token that is possible and not forbidden, got none")
-    z -= peak
-    kept = None
-    if temperature == 0:
-        kept = _largest(z, 1)
-    else:
-        with np.errstate(over="ignore"):  # a tiny temperature: -inf is right
-            z /= temperature
-        if top_k is not None and top_k < K:
-            kept = _largest(z, top_k)
-    if kept is not None:
-        z = _only(z, kept)
-    if top_p is not None and top_p < 1:
-        order = np.argsort(-z, axis=1, kind="stable")
-        p = np.take_along_axis(softmax(z), order, axis=1)
-        outside = p.cumsum(axis=1) - p >= top_p  # what comes before it suffices
-        rows, places = np.nonzero(outside)
-        z[rows, order[rows, places]] = -np.inf
-    return z
+    filters = _Filters(temperature, top_k, top_p)
+    return filters.apply(z, _check_forbidden(forbidden, z.shape[1]))
+
+
+@dataclass(frozen=True)
+class _Filters:
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+    def __post_init__(self) -> None:
+        if not _is_number(self.temperature) or not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature: expected a number of 0 or more, got {self.temperature!r}")
+        if self.top_k is not None:
+            _check_positive("top_k", self.top_k)
+        if self.top_p is not None and (not _is_number(self.top_p) or not 0 < self.top_p <= 1):
+            raise ValueError(f"top_p: expected None or a number in (0, 1], got {self.top_p!r}")
+
+    def apply(self, z: NDArray[np.float64], forbidden: list[int]) -> NDArray[np.float64]:
+        """See `filter_logits`; z (n, K) is changed."""
+        if forbidden:
+            z[:, forbidden] = -np.inf
+        peak = z.max(axis=1, keepdims=True)
+        if not (peak > -np.inf).all():
+            row = int(np.flatnonzero(peak == -np.inf)[0])
+            raise ValueError(f"logits[{row}]: expected a token that is possible and not forbidden, got none")
+        with np.errstate(over="ignore"):  # far apart, or a tiny temperature: -inf is right
+            z -= peak
+            if self.temperature == 0:
+                return _only(z, z.argmax(axis=1)[:, None])
+            z /= self.temperature
+        if self.top_k is not None and self.top_k < z.shape[1]:
+            z = _only(z, _largest(z, self.top_k))
+        if self.top_p is not None and self.top_p < 1:
+            order = np.argsort(-z, axis=1, kind="stable")
+            p = np.exp(np.take_along_axis(z, order, axis=1))
+            p /= p.sum(axis=1, keepdims=True)
+            rows, places = np.nonzero(p.cumsum(axis=1) - p >= self.top_p)  # those before suffice
+            z[rows, order[rows, places]] = -np.inf
+        return z
+
+    def draw(self, z: NDArray[np.float64], forbidden: list[int], rng: np.random.Generator | None) -> Ids:
+        """A token for each row of z (n, K), which is changed."""
+        z = self.apply(z, forbidden)
+        if rng is None:
+            greedy: Ids = z.argmax(axis=1)
+            return greedy
+        cumulative = np.exp(z, out=z).cumsum(axis=1)
+        # u < 1: the place drawn is one where the sum rises, so a token with p = 0 never comes.
+        u = rng.random(len(z)) * cumulative[:, -1]
+        tokens: Ids = (cumulative <= u[:, None]).sum(axis=1)
+        return tokens
+
+    def check_generator(self, rng: Any) -> None:
+        if not (isinstance(rng, np.random.Generator) or (rng is None and self.temperature == 0)):
+            raise TypeError(f"rng: expected a numpy.random.Generator, got {rng!r}")
 
 
 def sample(
@@ -132,17 +158,10 @@ def sample(
     >>> sample([[1.0, 3.0, 2.0], [5.0, 5.0, 0.0]], None, temperature=0).tolist()
     [1, 0]
     """
-    z = filter_logits(logits, temperature=temperature, top_k=top_k, top_p=top_p, forbidden=forbidden)
-    if rng is None and temperature == 0:
-        tokens: Ids = z.argmax(axis=1)
-        return tokens
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng: expected a numpy.random.Generator, got {rng!r}")
-    cumulative = softmax(z).cumsum(axis=1)
-    # u < 1: the place drawn is one where the sum rises, so a token with p = 0 never comes.
-    u = rng.random(len(z)) * cumulative[:, -1]
-    tokens = (cumulative <= u[:, None]).sum(axis=1)
-    return tokens
+    z = _check_logits("logits", logits)
+    filters = _Filters(temperature, top_k, top_p)
+    filters.check_generator(rng)
+    return filters.draw(z, _check_forbidden(forbidden, z.shape[1]), rng)
 
 
 def sample_sequences(
@@ -185,13 +204,17 @@ def sample_sequences(
     [[1], []]
     """
     tokens, stops, blocked = _check_start(start, stop, max_length, forbidden)
+    filters = _Filters(temperature, top_k, top_p)
+    filters.check_generator(rng)
     drawn: list[Ids] = []
     lengths = np.full(len(tokens), max_length)
     while len(drawn) < lengths.max(initial=0):
         logits, state = step(state, tokens)
-        logits = _check_logits("logits of step", logits, len(tokens))
-        _check_stops(stops, logits.shape[1])
-        tokens = sample(logits, rng, temperature=temperature, top_k=top_k, top_p=top_p, forbidden=blocked)
+        z = _check_logits("logits of step", logits, len(tokens))
+        if not drawn:
+            _check_stops(stops, z.shape[1])
+            _check_forbidden(blocked, z.shape[1])
+        tokens = filters.draw(z, blocked, rng)
         lengths[_is_one_of(tokens, stops) & (lengths > len(drawn))] = len(drawn)
         drawn.append(tokens)
     return [row[:length].tolist() for row, length in zip(np.transpose(drawn), lengths, strict=True)]
