@@ -314,7 +314,7 @@ def _pairs(level: str, X: Any, y: Any, lengths: ArrayLike | None = None) -> tupl
         if isinstance(y[i], str):
             raise TypeError(f"y[{i}]: expected a list of labels, one for each step, got the string {y[i]!r}")
         t = as_array(y[i], f"y[{i}]")
-        steps = len(X[i]) if hasattr(X[i], "__len__") else 0  # what is no sequence, the encoder names
+        steps = len(X[i]) if hasattr(X[i], "__len__") else t.size  # what is no sequence, the encoder names
         if t.ndim != 1 or len(t) != steps:
             got = len(t) if t.ndim == 1 else t.shape
             raise ValueError(f"y[{i}]: expected a label for each of the {steps} steps of X[{i}], got {got}")
