@@ -134,8 +134,10 @@ def _figures(entry: Entry) -> list[str]:
     figure = _main(entry)
     best = best_baseline(entry, figure)
     if best is not None:
-        mean, less = _mean(entry, figure), _less_is_better(entry, figure)
-        verdict = "as good as" if mean == best[1] else "better than" if (mean < best[1]) == less else "worse than"
+        values, less = [run["figures"][figure] for run in entry["runs"]], _less_is_better(entry, figure)
+        verdict = "better than" if (_mean(entry, figure) < best[1]) == less else "worse than"
+        if min(values) <= best[1] <= max(values):
+            verdict = "about as good as"
         lines += ["", f"By {_label(figure)} the network is {verdict} the best of the baselines, {best[0]}."]
     return lines
 
@@ -145,13 +147,13 @@ def _time(entry: Entry) -> list[str]:
     seconds = ", ".join(f"{run['seconds']:.1f}" for run in runs)
     passes = sorted({run["passes"] for run in runs})
     each = f"{passes[0]}" if len(passes) == 1 else f"{passes[0]} to {passes[-1]}"
-    held_out = ", each followed by one over the validation part" if "valid" in entry["sizes"] else ""
+    held_out = ", with one over the validation part after each" if "valid" in entry["sizes"] else ""
     lines = [f"Training took {seconds} s ({_plural(each, 'pass', 'passes')}{held_out}; {_threads(entry)})."]
     times, timing = _times(entry), entry.get("timing")
     if timing is None or times is None:
         return [*lines, *([f"It was not timed beside PyTorch: {timing['gap']}."] if timing else [])]
     spread = [theirs / ours for ours, theirs in zip(timing["rnnfast"], timing["torch"], strict=True)]
-    part = "a pass" if timing["share"] == 1 else f"1/{round(1 / timing['share'])} of a pass"
+    part = "a pass" if timing["share"] == 1 else f"{100 * timing['share']:.0f} % of a pass"
     whole = _plural(f"{timing['passes']:g}", "pass", "passes")
     ours, theirs = (statistics.median(timing[who]) for who in ("rnnfast", "torch"))
     goal = GOALS[timing["ragged"]]
@@ -162,7 +164,7 @@ def _time(entry: Entry) -> list[str]:
         f"| {_threads(timing)} | rnnfast | PyTorch{way.get(timing['sequences'], '')} | ratio |",
         "|---|---|---|---|",
         f"| {part}, median of {len(spread)} | {ours:.3g} s | {theirs:.3g} s | "
-        f"{statistics.median(spread):.1f} ({min(spread):.1f} to {max(spread):.1f}) |",
+        f"{times['ratio']:.1f} ({min(spread):.1f} to {max(spread):.1f}) |",
         f"| {whole}: that many medians | {times['rnnfast']:.1f} s | {times['torch']:.1f} s | {times['ratio']:.1f} |",
         "",
         "The same batches, model, initial weights, optimiser and number of passes, without validation; outputs equal "
@@ -177,8 +179,7 @@ def _times(entry: Entry) -> dict[str, float] | None:
     if not timing or "gap" in timing:
         return None
     times = {who: statistics.median(timing[who]) / timing["share"] * timing["passes"] for who in ("rnnfast", "torch")}
-    ratio = statistics.median(t / o for o, t in zip(timing["rnnfast"], timing["torch"], strict=True))
-    return {**times, "ratio": ratio}
+    return {**times, "ratio": times["torch"] / times["rnnfast"]}
 
 
 def _data(entry: Entry) -> list[str]:

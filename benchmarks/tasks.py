@@ -53,14 +53,15 @@ def describe(example: Example, parts: Parts) -> Entry:
     """What pages say of an example and its data."""
     data = datasets.available().get(example.dataset)
     X, y = parts.train
-    first = {"X": X, "y": y} if isinstance(X, str) else {"X[0]": X[0], "y[0]": None if y is None else y[0]}
+    unit = "characters" if isinstance(X, str) else "tokens" if example.params.get("level") == "token" else "sequences"
+    first = {"X[0]": X[0], "y[0]": None if y is None else y[0]} if unit == "sequences" else {"X": X}
     return {
         "title": example.title,
         "shape": example.shape,
         "estimator": example.estimator.__name__,
         "code": code_of(example, parts),
         "sizes": parts.sizes(),
-        "unit": "characters" if isinstance(X, str) else "sequences",
+        "unit": unit,
         "sample": [f"{name} = {_short(value)}" for name, value in first.items() if value is not None],
         "goals": {name: list(goal) for name, goal in example.goals.items()},
         "remark": example.remark,
@@ -271,7 +272,7 @@ def time_beside_torch(training: Training, passes: float, threads: int, rounds: i
         end = time.perf_counter()
         seconds["rnnfast"].append(middle - start)
         seconds["torch"].append(end - middle)
-    ratio = statistics.median(t / o for o, t in zip(seconds["rnnfast"], seconds["torch"], strict=True))
+    ratio = statistics.median(seconds["torch"]) / statistics.median(seconds["rnnfast"])
     say(f"  beside PyTorch, {len(seconds['torch'])} rounds: {ratio:.2f} times faster")
     return {
         **seconds,
@@ -297,7 +298,7 @@ def _short(value: Any) -> str:
     """A sequence as a page shows it."""
     array = isinstance(value, np.ndarray) and value.ndim > 0
     with np.printoptions(precision=3, threshold=20, edgeitems=2, suppress=True):
-        text = f"array{value.shape}\n{value}" if array else repr(value)
+        text = f"array{value.shape}\n{value}" if array else repr(value.item() if hasattr(value, "item") else value)
     return text if len(text) <= SAMPLE else f"{text[:SAMPLE]} ..."
 
 

@@ -316,12 +316,12 @@ def test_page():
         "`rnnfast train names`",
         "| | accuracy | mse |\n|---|---|---|\n| seed 0 | 70.0 % | 1235 |",
         "| **mean** | 80.0 % | 1235 |\n| goal | ≥ 75.0 %: met |  |\n| baseline: majority | 50.0 % |  |",
-        "the network is worse than the best of the baselines, letters | all.",
+        "By accuracy the network is about as good as the best of the baselines, letters | all.",
         "A remark.",
-        "Training took 10.0, 11.0, 12.0 s (12 passes, each followed by one over the validation part; 2 threads).",
+        "Training took 10.0, 11.0, 12.0 s (12 passes, with one over the validation part after each; 2 threads).",
         "| 2 threads | rnnfast | PyTorch, packed sequences | ratio |",
-        "| a pass, median of 3 | 1.1 s | 4.2 s | 4.0 (2.1 to 4.0) |",
-        "| 12 passes: that many medians | 13.2 s | 50.4 s | 4.0 |",
+        "| a pass, median of 3 | 1.1 s | 4.2 s | 3.8 (2.1 to 4.0) |",
+        "| 12 passes: that many medians | 13.2 s | 50.4 s | 3.8 |",
         "outputs equal to 2e-07",
         "Asked for: 3 times faster, met.",
         "`names`: Names of people. Licence: MIT. Citation: Somebody.",
@@ -329,6 +329,10 @@ def test_page():
     ):
         assert expected in text
     assert "baseline: letters \\| all" in text
+    beaten = {"majority": {"accuracy": 0.5}}
+    assert "the network is better than the best of the baselines" in task_pages.page("n", entry(baselines=beaten))
+    unbeaten = {"linear": {"accuracy": 0.95}}
+    assert "the network is worse than the best of the baselines" in task_pages.page("n", entry(baselines=unbeaten))
 
 
 def test_page_without_goal_time_and_picture():
@@ -351,8 +355,8 @@ def test_less_is_better():
 def test_part_of_a_pass_on_a_page():
     timing = {**entry()["timing"], "share": 0.05, "passes": 1, "ragged": False, "sequences": "dense"}
     text = task_pages.page("names", entry(timing=timing))
-    assert "| 1/20 of a pass, median of 3 | 1.1 s |" in text
-    assert "| 1 pass: that many medians | 22.0 s | 84.0 s | 4.0 |" in text
+    assert "| 5 % of a pass, median of 3 | 1.1 s |" in text
+    assert "| 1 pass: that many medians | 22.0 s | 84.0 s | 3.8 |" in text
 
 
 def test_overview(tmp_path):
@@ -361,7 +365,7 @@ def test_overview(tmp_path):
     written = task_pages.write(found, tmp_path, tmp_path / "pages")
     assert [path.name for path in written] == ["names.svg", "names.md", "README.md"]
     row = "| [Names](names.md) | many to one | `SequenceClassifier` | accuracy 80.0 % | ≥ 75.0 %: met | "
-    row += "letters \\| all: 90.0 % | 11.0 s | 50.4 s | 4.0 |"
+    row += "letters \\| all: 90.0 % | 11.0 s | 50.4 s | 3.8 |"
     assert row in (tmp_path / "pages" / "README.md").read_text()
 
 
