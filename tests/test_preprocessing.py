@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rnnfast.preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize
+from rnnfast.preprocessing import Vocabulary, batches, one_hot, pad, split, tokenize, windows
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,60 @@ def test_split() -> None:
     assert [len(part) for part in split(10_568, [0.8, 0.1, 0.1], seed=0)] == [8454, 1057, 1057]
 
 
+SERIES = np.arange(20.0).reshape(10, 2)
+TARGET = 100 + np.arange(30).reshape(10, 3)
+
+
+@pytest.mark.parametrize("series", [SERIES, SERIES[:, 0], SERIES.tolist(), SERIES.astype(np.float32)])
+@pytest.mark.parametrize("target", [None, TARGET, TARGET[:, 1], (TARGET[:, 1] % 2 == 0).tolist()])
+@pytest.mark.parametrize(("length", "horizon"), [(1, 1), (3, 1), (3, 2), (1, 9), (9, 1), (4, 6)])
+def test_windows(series: Any, target: Any, length: int, horizon: int) -> None:
+    X, y = windows(series, length, horizon, target=target)
+    past, future = np.asarray(series), np.asarray(series if target is None else target)
+    n = 10 - length - horizon + 1
+    assert X.shape == (n, length, 1 if past.ndim == 1 else 2)
+    assert y.shape == (n, *(() if horizon == 1 else (horizon,)), *future.shape[1:])
+    assert (X.dtype, y.dtype) == (past.dtype, future.dtype)
+    for i in range(n):
+        assert np.array_equal(X[i], past[i : i + length].reshape(length, -1))
+        expected = future[i + length : i + length + horizon]
+        assert np.array_equal(y[i], expected[0] if horizon == 1 else expected)
+
+
+def test_windows_do_not_share_memory() -> None:
+    series = SERIES.copy()
+    X, y = windows(series, 3)
+    X[0] = y[0] = -1
+    assert np.array_equal(series, SERIES)
+    assert np.array_equal(X[1], SERIES[1:4])
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: windows(SERIES, 0), ValueError, "length: expected a positive integer, got 0"),
+        (lambda: windows(SERIES, 2.0), TypeError, "length: expected a positive integer, got 2.0"),
+        (lambda: windows(SERIES, 3, horizon=0), ValueError, "horizon: expected a positive integer, got 0"),
+        (
+            lambda: windows(SERIES, 8, 3),
+            ValueError,
+            "series: expected at least length + horizon = 11 times, got 10",
+        ),
+        (lambda: windows([], 1), ValueError, "series: expected at least length + horizon = 2 times, got 0"),
+        (lambda: windows(5.0, 1), ValueError, "series: expected (M,) or (M, D) numbers, got () of float64"),
+        (
+            lambda: windows(np.ones((3, 2, 2)), 1),
+            ValueError,
+            "series: expected (M,) or (M, D) numbers, got (3, 2, 2)",
+        ),
+        (lambda: windows(["a", "b"], 1), ValueError, "series: expected (M,) or (M, D) numbers, got (2,) of <U1"),
+        (lambda: windows([[1.0], [2.0, 3.0]], 1), ValueError, "series: expected (M,) or (M, D) numbers, got rows of"),
+        (
+            lambda: windows(SERIES, 2, target=TARGET[1:]),
+            ValueError,
+            "target: expected as many times as the series has, 10, got 9",
+        ),
+        (lambda: windows(SERIES, 2, target="abc"), ValueError, "target: expected (M,) or (M, D) numbers, got () of"),
         (lambda: tokenize(3), TypeError, "text: expected a str, got int"),
         (lambda: Vocabulary(["a", "a"]), ValueError, "tokens[1]: expected each ordinary token once, got 'a'"),
         (

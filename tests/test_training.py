@@ -298,6 +298,24 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"truncate": 0}, ValueError, "truncate: expected a positive integer, got 0"),
     ({"clip_norm": 0}, ValueError, "clip_norm: expected a positive number, got 0"),
     ({"clip_value": float("nan")}, ValueError, "clip_value: expected a positive number, got nan"),
+    ({"clip_norm": "1"}, ValueError, "clip_norm: expected a positive number, got '1'"),
+    ({"tol": -0.1}, ValueError, "tol: expected a number of 0 or more, got -0.1"),
+    ({"tol": None}, ValueError, "tol: expected a number of 0 or more, got None"),
+    ({"target_loss": "low"}, ValueError, "target_loss: expected a number, got 'low'"),
+    ({"target_loss": float("nan")}, ValueError, "target_loss: expected a number, got nan"),
+    ({"schedule": "step"}, ValueError, "schedule: expected one of constant, linear, cosine or a function, and an"),
+    (
+        {"schedule": "linear", "optimizer": Recorder()},
+        ValueError,
+        "and an optimizer with a learning_rate, got 'linear'",
+    ),
+    ({"x": Sequences(X, [0, 1])}, ValueError, "y, lengths: expected None with a Sequences, which has its own"),
+    ({"x": Sequences(X), "y": None}, ValueError, "y: expected targets, got None"),
+    (
+        {"x": Sequences(X, [[0] * 2, [0] * 3], per_step=True), "y": None},
+        ValueError,
+        "x: expected targets for each sequence, as the model has outputs, got a Sequences of others",
+    ),
     ({"validation": (X,)}, ValueError, "validation: expected (x, y) or (x, y, lengths), got 1 items"),
     ({"validation": (X, [0])}, ValueError, "y: expected targets for N = 2 sequences, got 1"),
     ({"carry_state": True}, ValueError, "carry_state: expected shuffle=False, bucket=False"),
@@ -318,6 +336,136 @@ def test_errors(wrong: dict[str, Any], error: type[Exception], message: str) -> 
     with pytest.raises(error, match=re.escape(message)):
         fit(network, **{"x": X, "y": [0, 1]} | wrong)
     assert np.array_equal(network.vector, before)
+
+
+class Rates(Recorder):
+    """An optimiser that keeps its learning rate of each step."""
+
+    def __init__(self, learning_rate: float = 0.5) -> None:
+        super().__init__()
+        self.learning_rate, self.rates = learning_rate, []
+
+    def step(self, parameters: np.ndarray, gradients: np.ndarray) -> None:
+        self.rates.append(self.learning_rate)
+
+
+SCHEDULES: dict[str, tuple[Any, Any]] = {
+    "constant": ("constant", lambda part: np.ones_like(part)),
+    "linear": ("linear", lambda part: 1 - part),
+    "cosine": ("cosine", lambda part: (1 + np.cos(np.pi * part)) / 2),
+    "warm-up": (lambda part: min(1.0, 4 * part), lambda part: np.minimum(1, 4 * part)),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("truncate", [None, 3])
+def test_schedule(name: str, truncate: int | None) -> None:
+    """Of the part of the training that is done before each step; the optimiser's own rate is back at the end."""
+    schedule, factor = SCHEDULES[name]
+    x, y = problem(per_step=True)
+    optimizer = Rates()
+    fit(make(per_step=True), x, y, lengths=LENGTHS, optimizer=optimizer, batch_size=3, max_epochs=4, schedule=schedule,
+        truncate=truncate, shuffle=False)  # fmt: skip
+    steps = 3 if truncate is None else 1 + 2 + 3  # in each pass: sorted by length, batches of at most 2, 6 and 7 steps
+    parts = np.arange(4 * steps) / (4 * steps)
+    np.testing.assert_allclose(optimizer.rates, 0.5 * factor(parts), rtol=1e-12)
+    assert optimizer.learning_rate == 0.5
+
+
+def test_schedule_of_a_real_optimizer(assert_same_bits: Any) -> None:
+    x, y = problem(per_step=False)
+    network, twin = make(), make()
+    optimizer, by_hand = Adam(0.1), Adam(0.1)
+    history = fit(network, x, y, lengths=LENGTHS, optimizer=optimizer, batch_size=4, schedule="linear", shuffle=False,
+                  bucket=False, max_epochs=3)  # fmt: skip
+    assert history.stop_reason == "max_epochs"
+    for step in range(6):
+        rows = slice(0, 4) if step % 2 == 0 else slice(4, 7)
+        by_hand.learning_rate = 0.1 * (1 - step / 6)
+        logits = twin.forward(x[rows, : LENGTHS[rows].max()], lengths=LENGTHS[rows], training=True)
+        twin.backward(softmax_cross_entropy(logits, y[rows])[1])
+        by_hand.step(twin.vector, twin.gradient_vector)
+    assert_same_bits(network.vector, twin.vector)
+    assert optimizer.learning_rate == 0.1
+
+
+def test_the_rate_is_back_after_an_error() -> None:
+    class Stop(rnnfast.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            raise ZeroDivisionError
+
+    x, y = problem(per_step=False)
+    optimizer = Adam(0.1)
+    with pytest.raises(ZeroDivisionError):
+        fit(make(), x, y, optimizer=optimizer, schedule=lambda part: 0.125, callbacks=[Stop()])
+    assert optimizer.learning_rate == 0.1
+
+
+def test_a_constant_rate_is_the_callbacks_to_change() -> None:
+    class Halve(rnnfast.Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+            optimizer.learning_rate /= 2
+
+    x, y = problem(per_step=False)
+    optimizer = Rates()
+    fit(make(), x, y, optimizer=optimizer, max_epochs=3, callbacks=[Halve()])
+    assert optimizer.rates == [0.5, 0.25, 0.125]
+    assert optimizer.learning_rate == 0.0625
+
+
+class Doubled:
+    """A data set that is computed when it is asked for: only what fit reads of one."""
+
+    per_step = False
+
+    def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.x, self.y, self.lengths = x, y, LENGTHS
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n = self.lengths[rows]
+        return 2 * self.x[rows, : n.max(initial=0)], self.y[rows], n
+
+
+def test_a_data_set_of_ones_own(tmp_path: Any, assert_same_bits: Any) -> None:
+    x, y = problem(per_step=False)
+    results = []
+    for given in ((Doubled(x, y),), (Sequences(2 * x, y, LENGTHS),), (2 * x, y)):
+        network = make(dropout=0.2)
+        lengths = LENGTHS if len(given) == 2 else None
+        held_out = (2 * x, y, LENGTHS) if len(given) == 2 else given[0]
+        history = fit(network, *given, lengths=lengths, batch_size=2, max_epochs=3, seed=0, validation=held_out,
+                      checkpoint=tmp_path / str(len(results)))  # fmt: skip
+        results.append((network.vector, history["loss"], history["val_loss"], history["val_accuracy"]))
+    for other in results[1:]:
+        assert_same_bits(results[0][0], other[0])
+        assert results[0][1:] == other[1:]
+    assert rnnfast.evaluate(make(), Doubled(x, y)) == rnnfast.evaluate(make(), Sequences(2 * x, y, LENGTHS))
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+@pytest.mark.parametrize("truncate", [None, 2])
+def test_condition_in_batches(per_step: bool, truncate: int | None, assert_same_bits: Any) -> None:
+    """Pieces after the first one go on from the state, not from the condition; the gradient of the first reaches it."""
+    x, y = problem(per_step)
+    c = np.random.default_rng(1).normal(size=(N, 3))
+    data = Sequences(x, y, LENGTHS, per_step=per_step, condition=c)
+    network, twin = (make(per_step, condition_size=3) for _ in range(2))
+    fit(network, data, optimizer=SGD(0.5), batch_size=N, truncate=truncate, **IN_ORDER)
+    for name, value in network.layers["condition"].parameters.items():
+        changed = not np.array_equal(value, twin.layers["condition"].parameters[name])
+        assert changed == (per_step or truncate is None)
+    if per_step and truncate:
+        optimizer, state = SGD(0.5), None
+        for start in range(0, T, 2):
+            n = np.clip(LENGTHS - start, 0, 2)
+            logits = twin.forward((x[:, start : start + 2], c), lengths=n, state=state, training=True)
+            state = twin.state
+            twin.backward(softmax_cross_entropy(logits, y[:, start : start + 2], lengths=n)[1])
+            optimizer.step(twin.vector, twin.gradient_vector)
+        assert_same_bits(network.vector, twin.vector)
 
 
 def test_errors_of_targets_for_each_step() -> None:

@@ -321,11 +321,16 @@ def windows(
     """
     _check_positive("length", length)
     _check_positive("horizon", horizon)
-    x = np.asarray(series)
-    goal = x if target is None else np.asarray(target)
-    for name, array in (("series", x), ("target", goal)):
+    arrays = []
+    for name, given in (("series", series), ("target", series if target is None else target)):
+        try:
+            array = np.asarray(given)
+        except ValueError as error:
+            raise ValueError(f"{name}: expected (M,) or (M, D) numbers, got rows of unequal length") from error
         if array.ndim not in (1, 2) or array.dtype.kind not in "fiub":
             raise ValueError(f"{name}: expected (M,) or (M, D) numbers, got {array.shape} of {array.dtype}")
+        arrays.append(array)
+    x, goal = arrays
     if len(goal) != len(x):
         raise ValueError(f"target: expected as many times as the series has, {len(x)}, got {len(goal)}")
     n = len(x) - length - horizon + 1
