@@ -384,7 +384,7 @@ class _PrintEpochs(Callback):
 def not_fitted(name: str) -> Exception:
     """What a method raises before fit: a RuntimeError, and scikit-learn's NotFittedError where that is loaded."""
     message = f"{name}: expected a fitted model; call fit first"
-    if "sklearn" not in sys.modules:
+    if sys.modules.get("sklearn") is None:
         return RuntimeError(message)
     from sklearn.exceptions import NotFittedError
 
@@ -396,7 +396,7 @@ def warn_of_column() -> None:
     """y is (N, 1): taken as (N,), with scikit-learn's warning where that is loaded."""
     message = "A column-vector y was passed when a 1d array was expected"
     category: type[Warning] = UserWarning
-    if "sklearn" in sys.modules:
+    if sys.modules.get("sklearn") is not None:
         from sklearn.exceptions import DataConversionWarning
 
         category = DataConversionWarning

@@ -152,10 +152,10 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
 
     An array of two dimensions that could be both is taken as padded.
     """
+    if hasattr(X, "toarray"):  # first: one of SciPy's is a dict
+        raise TypeError(f"{name}: expected dense sequences, got a sparse matrix; pass {name}.toarray()")
     if X is None or isinstance(X, str | bytes | dict | set):
         raise TypeError(f"{name}: expected a list of sequences, got {type(X).__name__}")
-    if hasattr(X, "toarray"):
-        raise TypeError(f"{name}: expected dense sequences, got a sparse matrix; pass {name}.toarray()")
     if not hasattr(X, "__len__") or hasattr(X, "iloc"):  # an array-like, or a data frame, whose items are columns
         if not hasattr(X, "__array__"):
             raise TypeError(f"{name}: expected a list of sequences, got {type(X).__name__}")
