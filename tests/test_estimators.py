@@ -219,6 +219,148 @@ def test_validation() -> None:
     assert len(steps) == 12  # two thirds of 18
 
 
+def clips() -> tuple[list[np.ndarray], list[str]]:
+    rng = np.random.default_rng(0)
+    y = ["up", "down", "flat"] * 8
+    slopes = {"up": 1.0, "down": -1.0, "flat": 0.0}
+    X = [slopes[label] * np.arange(n)[:, None] + 0.1 * rng.normal(size=(n, 2)) for label, n in
+         zip(y, rng.integers(3, 8, 24), strict=True)]  # fmt: skip
+    return X, y
+
+
+@pytest.mark.parametrize("kind", ["features", "tokens", "ids"])
+def test_three_forms_of_ragged_input(kind: str, assert_same_bits: Any) -> None:
+    """A list, padded, joined: the same model, and the same of validation data."""
+    X, y = clips()
+    filler: Any = np.array([np.nan, np.inf])
+    if kind != "features":
+        X, filler = [["rise" if x[0] > 0.5 else "fall" if x[0] < -0.5 else "stay" for x in clip] for clip in X], "no"
+    if kind == "ids":
+        X, filler = [[{"rise": 7, "fall": 2, "stay": 0}[word] for word in clip] for clip in X], -1
+    lengths = np.array([len(x) for x in X])
+    joined = [step for x in X for step in x]
+    padded = [[*x, *[filler] * (lengths.max() - len(x))] for x in X]
+    forms = [(joined, lengths), (padded, lengths), (np.array(joined), lengths), (np.array(padded), lengths.tolist())]
+    expected = SequenceClassifier(**SMALL).fit(X, y, validation=(X, y))
+    assert expected.score(X, y) > 0.9
+    for given, n in forms:
+        model = SequenceClassifier(**SMALL).fit(given, y, lengths=n, validation=(given, y, n))
+        assert_same_bits(model.network_.vector, expected.network_.vector)
+        assert model.history_["val_loss"] == expected.history_["val_loss"]
+        assert model.n_features_in_ == expected.n_features_in_
+        assert_same_bits(model.predict_proba(given, lengths=n), expected.predict_proba(X))
+        assert model.predict(given, lengths=n).tolist() == expected.predict(X).tolist()
+        assert model.score(given, y, lengths=n) == expected.score(X, y)
+
+
+def test_padded_data_are_no_table() -> None:
+    """With lengths, the columns of an array are steps, of which there may be another number later."""
+    padded, lengths = rnnfast.pad([clip[:, 0] for clip in clips()[0]])
+    model = SequenceClassifier(**SMALL).fit(padded, clips()[1], lengths=lengths)
+    assert model.n_features_in_ == 1
+    assert model.predict(np.ones((3, 11))).shape == (3,)
+    table = SequenceClassifier(**SMALL).fit(padded, clips()[1])
+    assert table.n_features_in_ == padded.shape[1]
+    with pytest.raises(ValueError, match="X has 11 features, but SequenceClassifier is expecting 7 features as input"):
+        table.predict(np.ones((3, 11)))
+    assert table.predict(list(np.ones((3, 11)))).shape == table.predict(np.ones((3, 11, 1))).shape == (3,)
+
+
+def test_scale(tmp_path: Path, assert_same_bits: Any) -> None:
+    """Features in any unit are learnt alike; of the training part alone, and kept in the file."""
+    X, y = clips()
+    model = SequenceClassifier(**SMALL).fit(X, y)
+    other_units = SequenceClassifier(**SMALL).fit([1024 * x for x in X], y)
+    assert_same_bits(other_units.network_.vector, model.network_.vector)
+    steps = np.concatenate(X)
+    np.testing.assert_allclose(model.encoder_.mean, steps.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(model.encoder_.deviation, steps.std(axis=0), rtol=1e-12)
+    part = SequenceClassifier(**SMALL, validation_fraction=0.25).fit(X, y)
+    train, _ = rnnfast.split(24, (0.75, 0.25), 0)
+    np.testing.assert_allclose(part.encoder_.mean, np.concatenate([X[i] for i in train]).mean(axis=0), rtol=1e-12)
+    model.save(tmp_path / "model")
+    assert_same_bits(SequenceClassifier.load(tmp_path / "model").predict_proba(X), model.predict_proba(X))
+    plain = SequenceClassifier(**SMALL, scale=False).fit(X, y)
+    assert plain.encoder_.mean is None
+    assert not np.array_equal(plain.network_.vector, model.network_.vector)
+    shifted = SequenceClassifier(**SMALL).fit([x + 1e6 for x in X], y)
+    assert shifted.score([x + 1e6 for x in X], y) > 0.9
+
+
+def test_a_feature_that_is_constant_in_training() -> None:
+    X, y = clips()
+    X = [np.concatenate([x, np.full((len(x), 1), 0.1)], axis=1) for x in X]
+    model = SequenceClassifier(**SMALL).fit(X, y)
+    changed = [x + np.array([0, 0, 0.1]) for x in X]
+    np.testing.assert_allclose(model.predict_proba(changed), model.predict_proba(X), atol=0.2)
+
+
+def test_characters(tmp_path: Path) -> None:
+    names, y = ["Anna", "Otto", "Lena", "Hugo", "Maria", "Marco"] * 4, ["f", "m"] * 12
+    model = SequenceClassifier(**SMALL, level="character").fit(names, y)
+    assert set(model.encoder_.vocabulary.tokens[4:]) == set("".join(names))
+    assert model.n_features_in_ == 4 + len(set("".join(names)))
+    assert model.score(names, y) == 1.0
+    assert model.predict(["Sofia", "Paolo"]).tolist() == ["f", "m"]
+    assert model.encoder_.unseen(["Zoé", "Ze"]) == {"Z": 2, "é": 1}
+    model.save(tmp_path / "model")
+    assert SequenceClassifier.load(tmp_path / "model").predict(["Sofia", "Paolo"]).tolist() == ["f", "m"]
+    with pytest.raises(ValueError, match="level: expected 'word' or 'character', got 'letter'"):
+        SequenceClassifier(**SMALL, level="letter").fit(names, y)
+
+
+def test_labels_in_a_column() -> None:
+    with pytest.warns(UserWarning, match="A column-vector y was passed when a 1d array was expected"):
+        model = SequenceClassifier(**SMALL).fit(SENTENCES, np.array(GOOD)[:, None])
+    assert model.predict(SENTENCES).tolist() == GOOD
+    with pytest.warns(UserWarning, match="A column-vector y was passed"):
+        assert model.score(SENTENCES, np.array(GOOD)[:, None]) == 1.0
+
+
+def test_unseen_words_and_labels_are_counted() -> None:
+    model = SequenceClassifier(**SMALL, min_count=4).fit(SENTENCES, GOOD)
+    assert model.score(SENTENCES, GOOD) == 1.0
+    assert model.encoder_.unseen(["what a dreadful, dreadful film"]) == {"what": 1, "dreadful": 2}
+    with pytest.warns(UserWarning, match="y: 2 of 18 labels were not seen in fit, and count as wrong"):
+        assert model.score(SENTENCES, [5, 6, *GOOD[2:]]) == pytest.approx(16 / 18)
+
+
+def test_kinds_of_random_state(assert_same_bits: Any) -> None:
+    """Integers of any type are one seed; a generator gives a new one for each fit, the same for equal generators."""
+    options = SMALL | {"dropout": 0.2, "max_epochs": 2}
+
+    def fit(state: Any) -> np.ndarray:
+        return SequenceClassifier(**options | {"random_state": state}).fit(SENTENCES, GOOD).network_.vector
+
+    for same in ((3, np.int64(3)), (np.random.default_rng(1), np.random.default_rng(1)),
+                 (np.random.RandomState(1), np.random.RandomState(1))):  # fmt: skip
+        assert_same_bits(fit(same[0]), fit(same[1]))
+    generator = np.random.default_rng(1)
+    assert not np.array_equal(fit(generator), fit(generator))
+    assert not np.array_equal(fit(None), fit(None))
+    for wrong in (1.5, "seed"):
+        with pytest.raises(TypeError, match="random_state: expected None, an integer or a generator, got"):
+            fit(wrong)
+    with pytest.raises(ValueError, match="non-negative"):
+        fit(-1)
+
+
+def test_what_is_random_and_what_is_not(assert_same_bits: Any) -> None:
+    """Schedules and initial states reach the training; validation data beside a fraction leave all of X to it."""
+    plain = SequenceClassifier(**SMALL).fit(SENTENCES, GOOD)
+    for changes in ({"schedule": "cosine"}, {"initial_state_std": 1.0}):
+        assert not np.array_equal(SequenceClassifier(**SMALL | changes).fit(SENTENCES, GOOD).network_.vector,
+                                  plain.network_.vector), changes  # fmt: skip
+    held_out = (SENTENCES[:3], GOOD[:3])
+    both = SequenceClassifier(**SMALL, validation_fraction=0.5).fit(SENTENCES, GOOD, validation=held_out)
+    alone = SequenceClassifier(**SMALL).fit(SENTENCES, GOOD, validation=held_out)
+    assert_same_bits(both.network_.vector, alone.network_.vector)
+    with pytest.raises(ValueError, match=re.escape("validation: expected (X, y) or (X, y, lengths), got 1 items")):
+        SequenceClassifier(**SMALL).fit(SENTENCES, GOOD, validation=(SENTENCES,))
+    with pytest.raises(ValueError, match="initial_state_std: expected a number of 0 or more, got -1"):
+        SequenceClassifier(**SMALL, initial_state_std=-1).fit(SENTENCES, GOOD)
+
+
 def test_warm_start() -> None:
     model = SequenceClassifier(**SMALL | {"max_epochs": 2, "warm_start": True}).fit(SENTENCES, GOOD)
     network, loss = model.network_, model.history_["loss"]
