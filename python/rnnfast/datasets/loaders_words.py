@@ -239,7 +239,8 @@ def load_place_names(locale: str, kinds: Iterable[str] = ("cities", "territories
     locale : str
         A CLDR locale: "ru", "el", "sr_Latn", "pt_PT", ...
     kinds : iterable of {"cities", "territories", "languages"}
-        At most 418 cities (the examples of time zones), 293 countries and parts of the world, 650 languages.
+        In most locales 418 cities (the examples of time zones), 293 countries and parts of the world, and some 570
+        languages.
 
     Raises
     ------
