@@ -32,7 +32,7 @@ Array = NDArray[Any]
 Ids = NDArray[np.int64]
 PIECE = 64  # steps of a piece of one long text, where `truncate` is None
 ROWS = 64  # sequences that are read at once where nothing is learnt
-NUMBERS = 1 << 20  # logits that are computed at once there
+NUMBERS = 1 << 22  # logits that are computed at once there
 
 
 class _Walk:
