@@ -200,21 +200,11 @@ def fit_part(
     rng: np.random.Generator,
     schedule: Callable[[float], float],
     callbacks: Sequence[Callback] = (),
-) -> None:
+) -> History:
     """`rnnfast.fit` for one pass over these data, without validation."""
-    optimizer = training.options["optimizer"]
-    rate = optimizer.learning_rate
-    changes = {"max_epochs": 1, "validation": None, "monitor": None, "patience": None, "target_loss": None}
-    options = {
-        **training.options,
-        **changes,
-        "callbacks": callbacks,
-        "checkpoint": None,
-        "schedule": schedule,
-        "seed": rng,
-    }
-    rnnfast.fit(training.model, data, **options)
-    optimizer.learning_rate = rate
+    without = dict.fromkeys(("validation", "monitor", "patience", "target_loss", "checkpoint"))
+    changes = {"max_epochs": 1, "callbacks": callbacks, "schedule": schedule, "seed": rng}
+    return rnnfast.fit(training.model, data, **{**training.options, **without, **changes})
 
 
 def time_beside_torch(training: Training, passes: float, threads: int, rounds: int | None = None) -> Entry:

@@ -169,6 +169,23 @@ def test_what_is_there_is_not_measured_again(measured, monkeypatch, capsys):
         tasks.main(["classes", "--seeds", "2", "--again", "--json", str(measured)])
 
 
+def test_only_what_is_missing_is_measured(measured, monkeypatch, capsys):
+    seeds, run = [], Example.run
+    monkeypatch.setattr(Example, "run", lambda self, seed, **options: seeds.append(seed) or run(self, seed, **options))
+    tasks.main(["classes", "named", "--seeds", "3", "--json", str(measured)])
+    assert seeds == [2, 2]
+
+
+def test_times_that_are_there_are_not_measured_again(measured, monkeypatch, capsys):
+    calls = []
+    monkeypatch.setattr(tasks, "time_beside_torch", lambda *_: calls.append(1) or {"gap": "none"})
+    command = ["classes", "--torch", "--no-figures", "--json", str(measured)]
+    for extra, count in (([], 1), ([], 1), (["--again"], 2)):
+        tasks.main([*command, *extra])
+        assert len(calls) == count
+    assert json.loads(measured.read_text())["tasks"]["classes"]["timing"] == {"gap": "none"}
+
+
 def test_a_picture_of_many_parts_is_a_png(tmp_path):
     pytest.importorskip("matplotlib")
 
@@ -233,7 +250,8 @@ def test_passes_one_by_one_are_a_training():
     rnnfast.fit(whole.model, whole.data, **{**whole.options, "validation": None, "monitor": None})
     rng = np.random.default_rng(0)
     for k in range(2):
-        tasks.fit_part(cut, cut.data, rng, tasks.schedule_of(cut, k / 2, (k + 1) / 2))
+        history = tasks.fit_part(cut, cut.data, rng, tasks.schedule_of(cut, k / 2, (k + 1) / 2))
+        assert set(history.history) == {"loss", "seconds"}  # nothing is spent on validation
     np.testing.assert_allclose(cut.model.vector, whole.model.vector, rtol=1e-6)
     assert cut.options["optimizer"].learning_rate == example.make().learning_rate
 
