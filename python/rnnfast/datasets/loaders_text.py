@@ -204,7 +204,7 @@ def _verses(package: str, module: str) -> list[str]:
     else:
         files = {Path(name).name: data for name, data in members(package, f"*/{module}/*").items()}
     verses = []
-    for part in ("ot", "nt"):
+    for part in sorted({name.split(".")[0] for name in files}, reverse=True):  # the old part, then the new one
         # .bzs: place, compressed and full size of each block; .bzv: block, place in it and size of each verse
         compressed = files[f"{part}.bzz"]
         blocks = [
