@@ -143,6 +143,32 @@ def test_generate(tmp_path: Path, capsys: Capture) -> None:
     assert "9 characters are too few to hold out the last tenth" in fails(["train", "short.txt", *FAST], capsys)
 
 
+def test_generate_tokens_of_a_class(tmp_path: Path, capsys: Capture) -> None:
+    """Prompts and conditions of the command line become what the model was trained on: integers, a label, a vector."""
+    options: dict[str, Any] = {"hidden_size": 16, "embedding_size": 8, "max_epochs": 60, "learning_rate": 0.02,
+                               "random_state": 0, "n_jobs": 1, "truncate": None}  # fmt: skip
+    up, down = [1, 2, 3], [3, 2, 1]
+    rnnfast.SequenceGenerator(**options).fit([up, down] * 20, [0, 1] * 20).save("by_label.safetensors")
+    rnnfast.SequenceGenerator(**options).fit([up, down] * 20, [[1.0, 0.0], [0.0, 1.0]] * 20).save(
+        "by_vector.safetensors"
+    )
+    greedy = ["--temperature", "0", "--length", "9"]
+    assert run(["generate", "by_label.safetensors", "--condition", "1", *greedy], capsys) == "3 2 1\n"
+    assert run(["generate", "by_vector.safetensors", "--condition", "1,0", *greedy], capsys) == "1 2 3\n"
+    prompted = ["generate", "by_label.safetensors", "--condition", "0", "--prompt"]
+    assert run([*prompted, "1 2", *greedy], capsys) == "1 2 3\n"
+    assert "--prompt 'one': expected integers between spaces" in fails([*prompted, "one"], capsys)
+    assert "expected one of the classes seen in fit, 0, 1" in fails(
+        ["generate", "by_label.safetensors", "--condition", "2"], capsys
+    )
+    assert "--condition 'up': expected 2 numbers between commas" in fails(
+        ["generate", "by_vector.safetensors", "--condition", "up"], capsys
+    )
+    melody = ["generate", "by_label.safetensors", "--condition", "0", "--midi", "tune.mid", *greedy]
+    assert run(melody, capsys) == "1 2 3\n"
+    assert Path("tune.mid").read_bytes().startswith(b"MThd")
+
+
 def test_transduce(tmp_path: Path, capsys: Capture) -> None:
     rng = np.random.default_rng(0)
     words = ["".join(rng.choice(list("abcd"), rng.integers(1, 5))) for _ in range(300)]

@@ -360,10 +360,17 @@ def generate(options: argparse.Namespace) -> None:
     model = estimators.load(options.model)
     if not isinstance(model, SequenceGenerator):
         raise CommandError(f"{options.model}: expected a SequenceGenerator, got a {type(model).__name__}")
+    prompt: Any = options.prompt
+    if prompt is not None and model.encoder_.kind != "text":
+        prompt = prompt.split()
+        if model.encoder_.kind == "ids":
+            if not all(token.removeprefix("-").isdecimal() for token in prompt):
+                raise CommandError(f"--prompt {options.prompt!r}: expected integers between spaces, as in training")
+            prompt = [int(token) for token in prompt]
     drawn = model.generate(
         options.n,
-        prompt=options.prompt,
-        condition=options.condition,
+        prompt=prompt,
+        condition=_condition(model, options.condition),
         max_length=options.length,
         temperature=options.temperature,
         top_k=options.top_k,
@@ -378,6 +385,20 @@ def generate(options: argparse.Namespace) -> None:
         notes = [music.note_of(token) for token in drawn[0]]
         music.write_midi(options.midi, notes)
         print(f"played to {options.midi}", file=sys.stderr)
+
+
+def _condition(model: Any, text: str | None) -> Any:
+    """The class that is written so, or the numbers between commas."""
+    if text is None or model.conditions_.size is None:
+        return text
+    if model.conditions_.classes is None:
+        try:
+            return [float(number) for number in text.split(",")]
+        except ValueError as error:
+            raise CommandError(
+                f"--condition {text!r}: expected {model.conditions_.size} numbers between commas"
+            ) from error
+    return next((label for label in model.conditions_.classes.tolist() if str(label) == text), text)
 
 
 # ---- evaluate

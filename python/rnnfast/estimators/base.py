@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterable
@@ -80,9 +81,12 @@ PARAMETERS = """cell : str
 
 
 def with_parameters(cls: type) -> type:
-    """Put the shared parameters where a docstring says ``{parameters}``."""
+    """Put the shared parameters that the class has where its docstring says ``{parameters}``."""
+    own = inspect.signature(cls).parameters
+    entries = re.split(r"(?m)^ {4}(?=\w)", PARAMETERS)
+    kept = [entry for entry in entries if entry.split(" :")[0].split(",")[0] in own]
     if cls.__doc__ is not None:
-        cls.__doc__ = cls.__doc__.replace("{parameters}\n", PARAMETERS)
+        cls.__doc__ = cls.__doc__.replace("{parameters}\n", "    ".join(kept))
     return cls
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -22,7 +21,7 @@ from ..network import Network
 from ..preprocessing import Vocabulary, batches
 from ..sampling import beam_search, log_softmax, sample_sequences
 from ..sequences import Sequences
-from .base import PARAMETERS, SequenceEstimator
+from .base import SequenceEstimator, with_parameters
 from .conditions import Conditions
 from .tokens import Tokens, one_or_many
 
@@ -68,6 +67,7 @@ class _Walk:
         return self.network.dense.forward(self.read(tokens))
 
 
+@with_parameters
 @dataclass(eq=False, repr=False)
 class SequenceGenerator(SequenceEstimator):
     """A language model: what comes next in a text, a tune, a name; and new ones drawn from it.
@@ -462,7 +462,3 @@ def _check_positive(name: str, number: Any) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {number!r}")
     if number < 1:
         raise ValueError(f"{name}: expected a positive integer, got {number}")
-
-
-_SHARED = [entry for entry in re.split(r"(?m)^(?=    \w)", PARAMETERS) if "bidirectional" not in entry]
-SequenceGenerator.__doc__ = (SequenceGenerator.__doc__ or "").replace("{parameters}\n", "".join(_SHARED))
