@@ -274,7 +274,7 @@ def load_place_names(locale: str, kinds: Iterable[str] = ("cities", "territories
     return [source for source, _ in pairs], [name for _, name in pairs]
 
 
-_NOWHERE = {"Etc/Unknown", "ZZ"}
+_NOWHERE = {"Etc/Unknown", "ZZ", "und", "mul", "zxx"}
 
 
 def _cldr(locale: str) -> dict[str, dict[str, str]]:
