@@ -85,7 +85,7 @@ IMPORTS = {
     "plots": {"metrics"},
     "datasets.fetching": set(),
     "datasets.readers": set(),
-    **{f"datasets.loaders_{name}": {"datasets.fetching"} for name in ("text", "words", "series")},
+    **{f"datasets.loaders_{name}": {"datasets.fetching", "metrics"} for name in ("text", "words", "series")},
     "datasets": {
         f"datasets.{name}" for name in ("fetching", "readers", "loaders_text", "loaders_words", "loaders_series")
     },
@@ -126,6 +126,7 @@ IMPORTS = {
     **{
         f"examples.{name}": {
             "datasets",
+            "diagnostics",
             "estimators",
             "examples.baselines",
             "examples.example",

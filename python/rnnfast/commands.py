@@ -453,14 +453,12 @@ def datasets(options: argparse.Namespace) -> None:
     known = data_sets.available()
     tasks_of = {name: [e.name for e in examples.available().values() if e.dataset == name] for name in known}
     if options.json:
-        rows = [
-            {"name": d.name, "task": d.task, "size": d.size, "licence": d.licence, "citation": d.citation,
-             "description": d.description, "examples": tasks_of[d.name]} for d in known.values()
-        ]  # fmt: skip
+        fields = ("name", "task", "size", "licence", "citation", "description", "use", "package")
+        rows = [{**{name: getattr(d, name) for name in fields}, "examples": tasks_of[d.name]} for d in known.values()]
         print(json.dumps(rows, ensure_ascii=False))
         return
     for d in known.values():
         print(f"{d.name}: {d.description}")
-        print(f"  {d.size:,} examples for {d.task}; {d.licence}")
-        if tasks_of[d.name]:
-            print(f"  rnnfast train {' | '.join(tasks_of[d.name])}")
+        print(f"  for {d.use}; {d.size:,} examples; {d.licence}")
+        for name in tasks_of[d.name]:
+            print(f"  rnnfast train {name}")
