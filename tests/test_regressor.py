@@ -206,6 +206,22 @@ def test_score_of_constant_truth() -> None:
     ):
         assert model.score(X, truth) == pytest.approx(metrics.r2_score(truth, p), rel=1e-9)
     assert model.score(X, p) == 1.0
+    twice = [X[0]] * 2
+    p = model.predict(twice)
+    assert model.score(twice, p) == metrics.r2_score(p, p) == 1.0  # constant, and met exactly
+    assert model.score(twice, p + 1) == metrics.r2_score(p + 1, p) == 0.0
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_loss(per_step: bool) -> None:
+    """The mean squared error of all steps and outputs, in units of the targets' variance."""
+    y: Any = RUNNING if per_step else TARGETS["(N, K)"]
+    model = fitted(y, per_step=per_step, learning_rate=0.0, max_epochs=1, dtype="float64", batch_size=3)
+    p, truth = model.predict(X), y
+    if per_step:
+        p, truth = np.concatenate(p), np.concatenate(y)
+    expected = (((p - truth) / truth.std(axis=0)) ** 2).mean()
+    assert model.history_["loss"] == pytest.approx([expected], rel=1e-9)
 
 
 def test_constant_target() -> None:
