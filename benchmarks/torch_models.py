@@ -250,7 +250,7 @@ class TorchEncoderDecoder(Twin):
 
 
 class TorchAttention(nn.Module):  # type: ignore[misc]
-    """Global attention with the "general" score; see rnnfast.encoder_decoder.Attention."""
+    """Global attention with the "general" score, by PyTorch's fused product; see encoder_decoder.Attention."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -261,10 +261,10 @@ class TorchAttention(nn.Module):  # type: ignore[misc]
     def forward(self, h: Tensor, memory: Tensor, padding: Tensor | None) -> Tensor:
         """h~ (N, T, H) of h (N, T, H), memory (N, S, M) and where it is padded, (N, S)."""
         keys, values = self.memory(memory).chunk(2, dim=2)
-        scores = h @ keys.transpose(1, 2)
-        if padding is not None:
-            scores = scores.masked_fill(padding[:, None], -torch.inf)
-        return torch.tanh(torch.softmax(scores, dim=2) @ values + self.state(h))
+        mask = None if padding is None else ~padding[:, None, None]
+        one_head = (a[:, None] for a in (h, keys, values))
+        context = nn.functional.scaled_dot_product_attention(*one_head, attn_mask=mask, scale=1.0)
+        return torch.tanh(context[:, 0] + self.state(h))
 
 
 def _recurrent(layer: Recurrent) -> nn.RNNBase:
