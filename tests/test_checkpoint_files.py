@@ -1,0 +1,305 @@
+"""checkpoint.py: a checkpoint of another run, one that is damaged, and one that cannot be written: each is named, and
+nothing is changed, neither the model nor the file."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rnnfast
+from rnnfast import SGD, Adam, Callback, ModelFileError, Network, Sequences, fit
+from rnnfast.files import read_model, write_model
+
+N = 23
+rng = np.random.default_rng(0)
+LENGTHS = rng.integers(1, 9, N)
+IDS = [rng.integers(4, 20, n) for n in LENGTHS]
+LABELS = rng.integers(0, 2, N)
+HELD_OUT = (IDS[:9], 1 - LABELS[:9])
+
+OTHER: list[tuple[dict[str, Any], str]] = [
+    ({"batch_size": 5}, "batch_size = 4, while this run has 5"),
+    ({"loss": "squared_error", "y": np.zeros((N, 2), np.float32)}, "loss = cross_entropy, while this run has squared"),
+    ({"loss": lambda *a, **o: (1.0, None)}, "loss = cross_entropy, while this run has <lambda>"),
+    ({"normalizer": "sum"}, "normalizer = steps, while this run has sum"),
+    ({"schedule": "linear"}, "schedule = constant, while this run has linear"),
+    ({"clip_norm": 1.0}, "clip_norm = None, while this run has 1.0"),
+    ({"clip_value": 0.5}, "clip_value = None, while this run has 0.5"),
+    ({"truncate": 4}, "truncate = None, while this run has 4"),
+    ({"shuffle": False}, "shuffle = True, while this run has False"),
+    ({"bucket": False}, "bucket = True, while this run has False"),
+    ({"monitor": "val_loss", "validation": HELD_OUT}, "monitor = loss, while this run has val_loss"),
+    ({"validation": HELD_OUT, "monitor": "loss"}, "sequences of the validation data = None, while this run has 9"),
+    ({"x": IDS[1:], "y": LABELS[1:]}, f"sequences of the training data = {N}, while this run has {N - 1}"),
+    ({"x": [IDS[0][:-1], *IDS[1:]]}, "steps of the training data ="),
+    ({"x": [IDS[0] + 1, *IDS[1:]]}, "checksum of the training data ="),
+    ({"x": IDS[::-1], "y": LABELS[::-1]}, "checksum of the training data ="),
+    ({"y": 1 - LABELS}, "checksum of the training data ="),
+    ({"optimizer": Adam(0.03)}, "learning_rate = 0.02, while this run has 0.03"),
+    ({"optimizer": Adam(0.02, beta1=0.8)}, "beta1 = 0.9, while this run has 0.8"),
+    ({"optimizer": SGD(0.02)}, "optimizer = Adam, while this run has SGD"),
+    ({"model": {"hidden_size": 6}}, "hidden_size = 5, while this run has 6"),
+    ({"model": {"cell": "rnn_relu"}}, "cell = rnn_tanh, while this run has rnn_relu"),
+    ({"model": {"dropout": 0.1}}, "dropout = 0.0, while this run has 0.1"),
+    ({"model": {"initial_state_std": 0.1}}, "initial_state_std = 0.0, while this run has 0.1"),
+    ({"model": {"num_layers": 2}}, "num_layers = 1, while this run has 2"),
+    ({"model": {"embedding_size": 6}}, "weights of float32, while this model has"),
+    ({"model": {"dtype": "float64"}}, "weights of float32, while this model has"),
+    ({"model": {"embedding_size": 0}}, "layers = ['embedding', 'recurrent', 'dense'], while this run has ['recurrent'"),
+]
+
+
+class Setup:
+    """A run of few passes, and whether something of it was changed."""
+
+    def __init__(self, **changes: Any) -> None:
+        network = {
+            "input_size": 20,
+            "hidden_size": 5,
+            "output_size": 2,
+            "cell": "rnn_tanh",
+            "embedding_size": 4,
+            "seed": 1,
+        }
+        self.model = Network(**network | changes.pop("model", {}))
+        self.options = {"x": IDS, "y": LABELS, "batch_size": 4, "max_epochs": 2, "seed": np.random.default_rng(3)}
+        self.options |= {"optimizer": Adam(0.02), **changes}
+        self.before = self.state()
+
+    def state(self) -> str:
+        optimizer = self.options["optimizer"]
+        return repr((
+            self.model.vector.tobytes(), {k: v.tobytes() for k, v in optimizer.state().items()},
+            self.options["seed"].bit_generator.state, self.model.rng.bit_generator.state,
+        ))  # fmt: skip
+
+    def fit(self, path: Path, *callbacks: Callback) -> Any:
+        return fit(self.model, **self.options, checkpoint=path, callbacks=callbacks)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("written") / "file"
+    Setup().fit(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(("changes", "message"), OTHER)
+def test_a_checkpoint_of_another_run(changes: dict[str, Any], message: str, written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(written)
+    setup = Setup(**changes)
+    with pytest.raises(
+        ModelFileError, match=re.escape(f"{path}: expected a checkpoint of this run, got one with ")
+    ) as e:
+        setup.fit(path)
+    assert message in str(e.value)
+    assert setup.state() == setup.before
+    assert path.read_bytes() == written
+
+
+def test_what_may_differ(written: bytes, tmp_path: Path, assert_same_bits: Any) -> None:
+    """What ends a run, how many threads there are, what stands in padding, how the data are held."""
+    path = tmp_path / "file"
+    expected = Setup(max_epochs=4)
+    expected.fit(tmp_path / "new")
+    padded, lengths = rnnfast.pad(IDS)
+    padded[np.arange(padded.shape[1]) >= lengths[:, None]] = -7
+    for changes in (
+        {},
+        {"model": {"num_threads": 2}},
+        {"target_loss": -1.0, "tol": 0.5, "patience": 50},
+        {"x": padded, "lengths": lengths.astype(np.uint8), "y": LABELS.tolist()},
+        {"x": Sequences(IDS, LABELS), "y": None},
+        {"clip_norm": None, "schedule": "constant"},
+    ):
+        path.write_bytes(written)
+        setup = Setup(**{"max_epochs": 4} | changes)
+        assert len(setup.fit(path)["loss"]) == 4
+        if "patience" not in changes:  # with it the best weights come back
+            assert_same_bits(setup.model.vector, expected.model.vector)
+
+
+WRONG: list[tuple[str, Any]] = [
+    ("facts", None), ("facts", []), ("facts", {}), ("shapes", None), ("shapes", {}), ("shapes", {"m": [3]}),
+    ("shapes", {"learning_rate": [], "steps": [], "m": [-1], "v": [-1], "w": [2]}), ("generators", None),
+    ("generators", {}), ("generators", {"order": None, "model": None}), ("generators", {"order": 5, "model": 6}),
+    ("learning_rate", None), ("learning_rate", "fast"), ("epoch", None), ("epoch", 3), ("epoch", 10**400),
+    ("waited", "x"), ("best", None), ("best", [1.0]), ("best", ["a", "b"]), ("history", None), ("history", 5),
+    ("history", {"loss": [1.0]}), ("history", {"loss": 7}), ("best_epoch", "missing"), ("history", "missing"),
+    ("weights", "missing"), ("optimizer.m", "missing"), ("weights", np.zeros(3, np.float32)),
+    ("best_weights", np.zeros(3, np.float32)), ("optimizer.m", np.zeros(3, np.float32)),
+    ("optimizer.steps", np.zeros(1, np.float32)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_a_checkpoint_that_makes_no_sense(name: str, value: Any, written: bytes, tmp_path: Path) -> None:
+    """Whole files with a right checksum that no run wrote: nothing is taken from them, not even a part."""
+    path = tmp_path / "file"
+    path.write_bytes(written)
+    arrays, settings = copy.deepcopy(read_model(path, "checkpoint"))
+    where = arrays if name in arrays else settings
+    assert name in where
+    where[name] = value
+    if isinstance(value, str) and value == "missing":
+        del where[name]
+    write_model(path, "checkpoint", arrays, settings)
+    setup = Setup()
+    with pytest.raises(ModelFileError, match="expected a checkpoint of this run, got one with"):
+        setup.fit(path)
+    assert setup.state() == setup.before
+
+
+@pytest.mark.parametrize("part", ["order", "model"])
+def test_generators_of_another_kind(part: str, written: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(written)
+    arrays, settings = read_model(path, "checkpoint")
+    settings["generators"][part] = json.loads(json.dumps(np.random.SFC64(1).state, default=np.ndarray.tolist))
+    write_model(path, "checkpoint", arrays, settings)
+    setup = Setup()
+    with pytest.raises(ModelFileError, match=r"got one with .*PCG64"):
+        setup.fit(path)
+    assert setup.state() == setup.before
+
+
+def test_damaged_files(written: bytes, tmp_path: Path) -> None:
+    """Truncated anywhere, or with a bit flipped anywhere: an error that changes nothing, or the very same numbers."""
+    path, rng, setup = tmp_path / "file", np.random.default_rng(0), Setup()
+    whole = Setup()
+    path.write_bytes(written)
+    whole.fit(path)
+    for place in [*range(0, len(written), len(written) // 60), len(written) - 1]:
+        path.write_bytes(written[:place])
+        with pytest.raises(ModelFileError, match=re.escape(f"{path}: expected a")):
+            setup.fit(path)
+        assert setup.state() == setup.before
+    read = 0
+    for place in {*range(0, 8 * 40, 3), *rng.integers(0, 8 * len(written), 250).tolist()}:
+        data = bytearray(written)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        try:
+            setup.fit(path)
+        except ModelFileError:
+            assert setup.state() == setup.before, place
+        else:
+            assert setup.state() == whole.state(), place
+            setup, read = Setup(), read + 1
+    assert read < 20
+
+
+def test_other_files(tmp_path: Path) -> None:
+    setup = Setup()
+    with pytest.raises(FileNotFoundError, match="found a folder"):
+        setup.fit(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ModelFileError, match="expected a safetensors file"):
+        setup.fit(tmp_path / "file")
+    write_model(tmp_path / "file", "SequenceTagger", {}, {})
+    with pytest.raises(ModelFileError, match="expected a checkpoint, got a 'SequenceTagger'"):
+        setup.fit(tmp_path / "file")
+    with pytest.raises(FileNotFoundError, match="could not write"):
+        setup.fit(tmp_path / "none" / "file")
+
+
+FAILURES = [
+    (os, "fsync", OSError(errno.ENOSPC, "No space left on device")),
+    (Path, "replace", OSError(errno.EROFS, "Read-only file system")),
+]
+
+
+@pytest.mark.parametrize(("where", "call", "error"), FAILURES)
+def test_a_full_disk_keeps_the_old_file(
+    where: Any, call: str, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, assert_same_bits: Any
+) -> None:
+    path, seen = tmp_path / "file", []
+
+    class Fill(Callback):
+        def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
+            if epoch == 2:
+                seen.append((path.read_bytes(), self.model.vector.copy()))
+
+                def fail(*arguments: Any, **options: Any) -> None:
+                    raise error
+
+                monkeypatch.setattr(where, call, fail)
+
+    setup = Setup(max_epochs=4)
+    with pytest.raises(OSError, match=re.escape(f"could not write {path} ({error.strerror})")):
+        setup.fit(path, Fill())
+    monkeypatch.undo()
+    ((before, weights),) = seen
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
+    assert_same_bits(setup.model.vector, weights)  # the model is what it was after the pass
+    resumed, never_stopped = Setup(max_epochs=4), Setup(max_epochs=4)
+    assert len(resumed.fit(path)["loss"]) == 4
+    never_stopped.fit(tmp_path / "another")
+    assert_same_bits(resumed.model.vector, never_stopped.model.vector)
+
+
+KILLS = """
+import os, random, signal, sys, time
+from pathlib import Path
+import numpy as np
+from rnnfast.checkpoint import Progress, read_checkpoint, write_checkpoint
+
+class Model:
+    rng = None
+    def __init__(self): self.vector = np.zeros(5_000, np.float32)
+
+class Optimizer:
+    def __init__(self): self.m = np.zeros(5_000, np.float32)
+    def state(self): return {"m": self.m}
+    def load_state(self, state): self.m = state["m"]
+
+def write(k):
+    model, optimizer, run = Model(), Optimizer(), Progress(epoch=k)
+    model.vector += k
+    optimizer.m -= k
+    run.history.history = {"loss": [1.0] * k}
+    write_checkpoint(path, model, optimizer, np.random.default_rng(k), run, {})
+
+path, draw = Path(sys.argv[1]) / "file", random.Random(0)
+start = time.perf_counter()
+write(0)
+once = time.perf_counter() - start
+last, seen = 0, set()
+for _ in range(200):
+    child = os.fork()
+    if child == 0:
+        for k in range(last + 1, 10**6):
+            write(k)
+    time.sleep(draw.uniform(0, 2 * once))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    model, optimizer = Model(), Optimizer()
+    run = read_checkpoint(path, model, optimizer, np.random.default_rng(0), {})
+    assert (model.vector == run.epoch).all() and (optimizer.m == -run.epoch).all() and run.epoch >= last
+    last = run.epoch
+    seen.add(last)
+print(len(seen), len(list(path.parent.iterdir())))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kills_while_it_is_written(tmp_path: Path) -> None:
+    """200 kills at any moment: the file is the old one or the new one, whole."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLS, str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    files, left = map(int, done.stdout.split())
+    assert files > 5  # they were written in between
+    assert left > 1  # a kill did come between the beginning of a file and its renaming
