@@ -208,6 +208,19 @@ def test_validation() -> None:
     assert np.isfinite(unseen.history_["val_loss"][0])
 
 
+def test_in_scikit_learn() -> None:
+    sklearn = pytest.importorskip("sklearn")
+    from sklearn.model_selection import GridSearchCV
+
+    X = ["a", "b", "ab", "ba"] * 5
+    y = [spelt(x) for x in X]
+    model = make(learning_rate=0.02, batch_size=8)
+    assert sklearn.base.clone(model).get_params() == model.get_params()
+    search = GridSearchCV(model, {"max_epochs": [1, 12]}, cv=2).fit(X, y)
+    assert search.best_params_ == {"max_epochs": 12}
+    assert isinstance(search.predict(X[:2])[0], str)
+
+
 def test_forms_of_the_input() -> None:
     ids = [[1, 2, 3], [2, 1], [3]] * 5
     y = ["abc", "ba", "c"] * 5
@@ -344,6 +357,15 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"validation_fraction": 0.1}, "validation_fraction = 0.1: 2 sequences are too few"),
     ({"cell": "elman"}, "elman"),
 ]
+
+
+def test_bad_validation() -> None:
+    for validation, message in [
+        ((["a"],), "validation: expected (X, y) or (X, y, lengths), got 1 items"),
+        ((["a"], ["b", "c"]), "validation: y: expected a target for each of N = 1 sources, got 2"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            make(max_epochs=1).fit(["a", "b"], ["b", "a"], validation=validation)
 
 
 @pytest.mark.parametrize(("options", "message"), OPTIONS)

@@ -145,6 +145,9 @@ class SequenceTransducer(SequenceEstimator):
     encoder_ : Encoder
         Of the sources. ``encoder_.unseen(X)`` counts the tokens that fit did not see.
     targets_ : Targets
+        Vocabulary and kind of the targets.
+    longest_ : tuple of two integers
+        Steps of the longest source and tokens of the longest target of fit.
     n_features_in_ : int
         Size of the source's vocabulary, or features of a step.
 
@@ -209,7 +212,7 @@ class SequenceTransducer(SequenceEstimator):
         seed, table = self._seed(), X
         X, y = sequences_of(X, lengths), _targets_of(y, "y")
         _same_count(X, y, "y")
-        train, valid = self._hold_out(count(X), seed)
+        train, valid = self._hold_out(count(X), seed, validation)
         part, said = ([X[i] for i in train], [y[i] for i in train]) if len(valid) else (X, y)
         if self._goes_on():
             encoder, targets, longest, network = self.encoder_, self.targets_, self.longest_, self.network_
