@@ -75,7 +75,7 @@ def overview(tasks: Mapping[str, Entry]) -> str:
     for name, entry in tasks.items():
         figure = _main(entry)
         best = best_baseline(entry, figure)
-        beside = "" if best is None else f"{best[0]}: {_shown(figure, best[1])}"
+        beside = "" if best is None else f"{_label(best[0])}: {_shown(figure, best[1])}"
         times = _times(entry)
         row = [
             f"[{entry['title']}]({name}.md)",
@@ -125,7 +125,7 @@ def _figures(entry: Entry) -> list[str]:
     names = list(entry["runs"][0]["figures"])
     rows = [(f"seed {run['seed']}", run["figures"]) for run in entry["runs"]]
     rows += [("**mean**", {name: _mean(entry, name) for name in names})]
-    rows += [(f"baseline: {name}", values) for name, values in entry["baselines"].items()]
+    rows += [(f"baseline: {_label(name)}", values) for name, values in entry["baselines"].items()]
     cells = [[who, *(_shown(name, values[name]) if name in values else "" for name in names)] for who, values in rows]
     if entry["goals"]:
         cells.insert(len(entry["runs"]) + 1, ["goal", *(_goal(entry, name) for name in names)])
@@ -138,7 +138,7 @@ def _figures(entry: Entry) -> list[str]:
         verdict = "better than" if (_mean(entry, figure) < best[1]) == less else "worse than"
         if min(values) <= best[1] <= max(values):
             verdict = "about as good as"
-        lines += ["", f"By {_label(figure)} the network is {verdict} the best of the baselines, {best[0]}."]
+        lines += ["", f"By {_label(figure)} the network is {verdict} the best of the baselines, {_label(best[0])}."]
     return lines
 
 
@@ -233,8 +233,8 @@ def _shown(figure: str, value: float) -> str:
     return f"{100 * value:.1f} %" if any(word in figure for word in SHARES) else f"{value:.4g}"
 
 
-def _label(figure: str) -> str:
-    return figure.replace("_", " ")
+def _label(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _cell(text: str) -> str:
