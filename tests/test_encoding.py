@@ -97,6 +97,12 @@ def test_data_frames() -> None:
         (FEATURES, [2, 5, 1], ValueError, "lengths[1] = 5: expected at most 4, the steps of Z[1]"),
         (np.ones((7, 3)), [2, 4], ValueError, "lengths: expected one for each of 7 padded sequences, or a sum of 7"),
         (np.ones(7), [2, 4, 2], ValueError, "joined steps, got 3 with a sum of 8"),
+        (
+            [{1}, {2, 3}, {4}],
+            [1, 1, 0],
+            ValueError,
+            "lengths: expected one for each of 3 padded sequences, or a sum of 3",
+        ),
         (FEATURES, [2, 4], ValueError, "lengths: expected one for each of 3 padded sequences, or a sum of 3 joined"),
     ],
 )
@@ -221,6 +227,8 @@ def test_kinds() -> None:
         ([np.array([2**63], np.uint64)], ValueError, "X[0]: expected token ids of 0 or more"),
         ([[2**70]], TypeError, "X[0]: expected a string, tokens, ids or an array of numbers, got ["),
         ([np.array(["2020-01-01"], "M8[D]")], TypeError, "X[0]: expected a string, tokens, ids or an array of numbers"),
+        ([b"ab"], TypeError, "X[0]: expected a string, tokens, ids or an array, got b'ab'"),
+        (list(np.zeros(2, "f4,i4")), TypeError, "X[0]: expected a string, tokens, ids or an array, got np.void"),
         ([{"a": 1}], TypeError, "X[0]: expected a string, tokens, ids or an array, got {'a': 1}"),
         ([[[0.5, 1.0], [np.inf, 2.0]]], ValueError, "X[0][1, 0] is inf, infinity or too large for float64"),
         ([[0.5], [1.0, np.nan]], ValueError, "X[1][1, 0] is NaN: expected a finite number"),

@@ -210,6 +210,9 @@ def test_score_of_constant_truth() -> None:
     p = model.predict(twice)
     assert model.score(twice, p) == metrics.r2_score(p, p) == 1.0  # constant, and met exactly
     assert model.score(twice, p + 1) == metrics.r2_score(p + 1, p) == 0.0
+    assert model.score(X, np.full((N, 3), 0.1)) == 0.0  # whose mean is rounded
+    huge = 1e300 * TARGETS["(N, K)"]
+    assert fitted(huge, max_epochs=100).score(X, huge) > 0.5
 
 
 @pytest.mark.parametrize("per_step", [False, True])
@@ -255,6 +258,8 @@ ERRORS: list[tuple[dict[str, Any], Any, Any, type[Exception], str]] = [
     ({}, with_nan(np.inf), LAST, ValueError, "X[2][3, 1] is inf"),
     ({"scale": False}, with_nan(1e300), LAST, ValueError, "X[2][3, 1] is inf, infinity or too large for float32"),
     ({"scale": False}, X, 1e300 * LAST, ValueError, "y[0]: expected numbers that float32 can hold, got larger ones"),
+    ({}, [1, 2], [1.0, 2.0], ValueError, "X[0]: expected a string, tokens, ids or an array, got 1"),
+    ({"per_step": True}, [1, 2], [[1.0], [2.0]], ValueError, "X[0]: expected a string, tokens, ids or an array, got 1"),
     ({}, [], [], ValueError, "X: expected at least one sequence, got none"),
     ({}, "abc", [1.0], TypeError, "X: expected a list of sequences, got str"),
     ({}, [X[0], X[1][:, :2]], [1.0, 2.0], ValueError, "X[1]: expected (T, D) = (T, 3) as in fit, got (2, 2)"),

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-KINDS = ("text", "tokens", "ids", "features")
+ATOMS = (str, bytes, dict, set, np.void)  # what has a length and is no sequence of steps
 
 
 class Encoder:
@@ -179,7 +179,7 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
     n = np.asarray(lengths)
     if n.ndim != 1 or (n.size and n.dtype.kind not in "iu") or (n < 0).any():
         raise ValueError(f"lengths: expected (N,) integers of 0 or more, got {n.shape} of {n.dtype}")
-    padded = len(X) == len(n) and all(hasattr(row, "__len__") and not isinstance(row, str) for row in X)
+    padded = len(X) == len(n) and all(hasattr(row, "__len__") and not isinstance(row, ATOMS) for row in X)
     if padded:
         for i, (row, steps) in enumerate(zip(X, n, strict=True)):
             if steps > len(row):
@@ -260,7 +260,7 @@ def _kind_of(X: Any) -> str:
 def _kind_of_one(sequence: Any, name: str) -> str:
     if isinstance(sequence, str):
         return "text"
-    if not hasattr(sequence, "__len__") or isinstance(sequence, bytes | dict | set):
+    if not hasattr(sequence, "__len__") or isinstance(sequence, ATOMS):
         kind = ValueError if isinstance(sequence, int | float | np.number) else TypeError
         raise kind(f"{name}: expected a string, tokens, ids or an array, got {sequence!r:.80}")
     if len(sequence) == 0:

@@ -168,8 +168,11 @@ class SequenceRegressor(SequenceEstimator):
             raise ValueError(f"y: expected targets of shape {self._shape} as in fit, got {shape}")
         truth = np.concatenate(targets)
         found = np.concatenate([np.reshape(p, (-1, truth.shape[1])) for p in predicted])
-        error, variation = ((truth - found) ** 2).sum(axis=0), ((truth - truth.mean(axis=0)) ** 2).sum(axis=0)
-        r2 = np.where(variation > 0, 1 - error / np.where(variation > 0, variation, 1), np.where(error > 0, 0.0, 1.0))
+        mean, deviation = moments(truth)  # in units of which no square overflows
+        with np.errstate(over="ignore"):
+            error, variation = ((((truth - a) / deviation) ** 2).sum(axis=0) for a in (found, mean))
+        varied = np.ptp(truth, axis=0) > 0
+        r2 = np.where(varied, 1 - error / np.where(varied, variation, 1), np.where(error > 0, 0.0, 1.0))
         return float(r2.mean())
 
     def _moments(self, targets: Array) -> tuple[Array, Array]:
@@ -240,9 +243,10 @@ def _pairs(
             t = _numbers(t, name)
         if t.dtype.kind not in "fiub":
             raise TypeError(f"{name}: expected real numbers, got {t.dtype}")
-        if per_step and (t.ndim == 0 or len(t) != len(X[i])):
+        steps = len(X[i]) if hasattr(X[i], "__len__") else t.size  # what is no sequence, the encoder names
+        if per_step and (t.ndim == 0 or len(t) != steps):
             got = len(t) if t.ndim else "one number"
-            raise ValueError(f"{name}: expected a target for each of {len(X[i])} steps, got {got}")
+            raise ValueError(f"{name}: expected a target for each of {steps} steps, got {got}")
         if t.shape[1:] != shape:
             raise ValueError(f"{name}: expected targets of shape {shape} as before it, got {t.shape[1:]}")
         t = t.astype(np.float64).reshape(len(t), math.prod(shape))
