@@ -6,10 +6,11 @@ example is data and four small functions; how it is trained is its estimator's m
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +28,16 @@ class Parts:
     test: tuple[Any, Any]
     valid: tuple[Any, Any] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, X: Sequence[Any], y: Sequence[Any], rows: Sequence[Any], part: float = 1.0) -> Self:
+        """Rows of a data set: to train on, to choose the best pass with where there are three, and to measure on.
+
+        Of each only the first `part`: rows at random stay so.
+        """
+        rows = [each[: math.ceil(part * len(each))] for each in rows]
+        train, *valid, test = (([X[i] for i in each], [y[i] for i in each]) for each in rows)
+        return cls(train, test, valid[0] if valid else None)
 
     def sizes(self) -> dict[str, int]:
         """How many sequences (letters, of one long text) each part has."""
@@ -92,7 +103,7 @@ class Example:
     def run(self, seed: int = 0, *, parts: Parts | None = None, quick: bool = False, **changes: Any) -> Run:
         """Load, train, measure; `changes` are parameters of the estimator. With `quick` small data and one pass."""
         parts = self.load(quick) if parts is None else parts
-        model = self.make(seed, **({"max_epochs": 1} if quick else {}), **changes)
+        model = self.make(seed, **{**({"max_epochs": 1} if quick else {}), **changes})
         start = time.perf_counter()
         self.train(model, parts)
         seconds = time.perf_counter() - start
