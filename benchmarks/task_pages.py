@@ -157,11 +157,11 @@ def _time(entry: Entry) -> list[str]:
     whole = _plural(f"{timing['passes']:g}", "pass", "passes")
     ours, theirs = (statistics.median(timing[who]) for who in ("rnnfast", "torch"))
     goal = GOALS[timing["ragged"]]
-    way = {"packed": ", packed sequences", "padded": ", padded sequences, here faster than packed ones"}
+    way = f", {timing['sequences']}" if timing["sequences"] else ""
     return [
         *lines,
         "",
-        f"| {_threads(timing)} | rnnfast | PyTorch{way.get(timing['sequences'], '')} | ratio |",
+        f"| {_threads(timing)} | rnnfast | PyTorch{way} | ratio |",
         "|---|---|---|---|",
         f"| {part}, median of {len(spread)} | {ours:.3g} s | {theirs:.3g} s | "
         f"{times['ratio']:.1f} ({min(spread):.1f} to {max(spread):.1f}) |",

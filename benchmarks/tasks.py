@@ -240,8 +240,8 @@ def time_beside_torch(training: Training, passes: float, threads: int, rounds: i
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 
-    ways = {packed: warm(packed) for packed in ((True, False) if ragged else (True,))}
-    packed = min(ways, key=lambda way: ways[way])
+    ways = [packed for packed in (True, False) if torch_models.twin(training.model, packed=packed).packed == packed]
+    packed = min(ways if ragged else [True], key=warm)
     module = torch_models.twin(training.model, packed=packed)
     optimizer = torch_models.adam(module, training.options["optimizer"])
     rows = np.arange(max(1, min(len(data), batch_size, COMPARED // int(data.lengths.max()))))
@@ -269,7 +269,7 @@ def time_beside_torch(training: Training, passes: float, threads: int, rounds: i
         "share": len(part) / len(data),
         "passes": passes,
         "ragged": ragged,
-        "sequences": ("packed" if packed else "padded") if ragged else "dense",
+        "sequences": module.way if ragged else "",
         "difference": max(difference, 1e-8),
         "threads": threads,
         "machine": machine(),

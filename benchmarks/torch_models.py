@@ -45,7 +45,7 @@ def gap(model: Any, data: Any, options: Mapping[str, Any]) -> str | None:
 
 
 def twin(model: Network | EncoderDecoder, *, packed: bool = True) -> Twin:
-    """The module with the same weights. Ragged sequences are packed, or padded where one direction allows it."""
+    """The module with the same weights. Ragged sequences are packed; if not `packed`, padded where that is right."""
     return TorchEncoderDecoder(model, packed) if isinstance(model, EncoderDecoder) else TorchNetwork(model, packed)
 
 
@@ -130,6 +130,7 @@ class Twin(nn.Module):  # type: ignore[misc]
     """
 
     per_step: bool
+    way: str  # what becomes of ragged sequences
 
     def __init__(self, model: Any, packed: bool) -> None:
         super().__init__()
@@ -171,6 +172,7 @@ class TorchNetwork(Twin):
 
     def __init__(self, network: Network, packed: bool) -> None:
         super().__init__(network, packed or network.bidirectional)
+        self.way = "packed sequences" if self.packed else "padded sequences"
         self.embeddings = nn.ModuleList(_embedding(e) for e in network.embeddings)
         self.several, self.input_size = network.several, network.recurrent.input_size
         self.recurrent = _recurrent(network.recurrent)
@@ -216,6 +218,7 @@ class TorchEncoderDecoder(Twin):
 
     def __init__(self, model: EncoderDecoder, packed: bool) -> None:
         super().__init__(model, packed)
+        self.way = "packed sources and targets" if packed else "packed sources, padded targets"
         self.source_embedding = None if model.source_embedding is None else _embedding(model.source_embedding)
         self.target_embedding = None if model.target_embedding is None else _embedding(model.target_embedding)
         self.source_size, self.target_size = model.encoder.input_size, model.decoder.input_size
