@@ -277,8 +277,8 @@ EXAMPLES = [
         baselines=prices_baselines,
         picture=prices_picture,
         remark="Persistence wins: as last month, or the mean return, which is nearly the same. The network learns to "
-        "say about that, and the linear model, with more weights than months, learns noise. Nothing here is advice. The "
-        "fifth share of the data, GOOG, came too late to stand beside the others.",
+        "say about that, and the linear model, with more weights than months, learns noise. Nothing here is advice. "
+        "The fifth share of the data, GOOG, came too late to stand beside the others.",
     ),
     adding("gru", 3000, 0.005),
     adding("gru", 6000, 0.002),

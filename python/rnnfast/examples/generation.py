@@ -104,11 +104,7 @@ def words_baselines(parts: Parts) -> dict[str, dict[str, float]]:
 def load_first_names(quick: bool) -> Parts:
     """First names of the United States and who has them, 80/10/10."""
     names, sexes = load_names()
-    parts = split(len(names), [0.8, 0.1, 0.1], seed=0)
-    if quick:
-        parts = [part[: len(part) // 8] for part in parts]
-    train, valid, test = (([names[i] for i in part], [sexes[i] for i in part]) for part in parts)
-    return Parts(train, test, valid)
+    return Parts.of(names, sexes, split(len(names), [0.8, 0.1, 0.1], seed=0), 0.1 if quick else 1.0)
 
 
 def names_figures(model: Any, parts: Parts) -> dict[str, float]:
