@@ -150,8 +150,8 @@ def picture(model: Any, parts: Parts, axes: Any) -> Any:
         truth, found = (np.reshape(a, (len(X), -1))[:, 0] for a in (y, model.predict(X)))
         return plots.forecast(truth, found, ax=axes)
     if isinstance(model, SequenceTransducer) and model.attention:
-        found = model.attention_weights(X[0])
-        return plots.attention(found.weights, found.source, found.target, ax=axes)
+        looked = model.attention_weights(X[0])
+        return plots.attention(looked.weights, looked.source, looked.target, ax=axes)
     return plots.learning_curves(model.history_, ax=axes)
 
 

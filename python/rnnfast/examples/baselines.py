@@ -148,7 +148,7 @@ def numbers_nearby(width: int) -> Baseline:
 
 
 def known_entities(X: list[list[str]], y: list[list[str]], new: list[list[str]]) -> list[list[str]]:
-    """IOB2 tags of the longest runs of words that mostly were entities in training, of the type that they mostly were."""
+    """IOB2 tags of the longest runs of words that mostly were entities in training, of the type they mostly were."""
     types: defaultdict[Run, Counter[str]] = defaultdict(Counter)
     for words, tags in zip(X, y, strict=True):
         for kind, start, end in entity_spans(tags):

@@ -76,7 +76,7 @@ def load_sources(quick: bool) -> Parts:
 
 
 def states_picture(model: Any, parts: Parts, axes: Any) -> Any:
-    """What each hidden unit holds while a held-out sentence is read, forwards (upper half) and backwards (lower half)."""
+    """What each hidden unit holds while a held-out sentence is read: forwards above, backwards below."""
     sentence = next((x for x in parts.test[0] if "n't" in x and 8 <= len(tokenize(x)) <= 14), parts.test[0][0])
     ids = model.encoder_([sentence], model.network_.dtype)
     (states,) = hidden_states(model.network_, ids)

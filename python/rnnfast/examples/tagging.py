@@ -100,7 +100,7 @@ def entities_baselines(parts: Parts) -> dict[str, dict[str, float]]:
 def load_recordings(quick: bool) -> Parts:
     """Recordings in which one activity follows another, and the activity of each frame.
 
-    Made of pieces of clips, drawn at random by seed 0: clips of the published training part to train and, other ones, to
+    Made of pieces of clips, drawn at random by seed 0: of the published training part to train and, of other clips, to
     choose the best pass with; of the test part to measure on.
     """
     X, y, X_test, y_test = load_basic_motions()
