@@ -341,7 +341,7 @@ def test_kinds_of_random_state(assert_same_bits: Any) -> None:
     for wrong in (1.5, "seed"):
         with pytest.raises(TypeError, match="random_state: expected None, an integer or a generator, got"):
             fit(wrong)
-    with pytest.raises(ValueError, match="non-negative"):
+    with pytest.raises(ValueError, match="random_state: expected an integer of 0 or more, got -1"):
         fit(-1)
 
 
@@ -428,6 +428,14 @@ def test_saving_keeps_the_parameters(tmp_path: Path) -> None:
     assert twin.encoder_.vocabulary == model.encoder_.vocabulary
     twin.save(tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+def test_a_schedule_of_ones_own_is_not_saved(tmp_path: Path, assert_same_bits: Any) -> None:
+    model = SequenceClassifier(**SMALL, schedule=lambda part: 1 - part**2).fit(SENTENCES, GOOD)
+    model.save(tmp_path / "model")
+    twin = SequenceClassifier.load(tmp_path / "model")
+    assert twin.schedule == "constant"
+    assert_same_bits(twin.network_.vector, model.network_.vector)
 
 
 def test_a_loaded_model_goes_on_learning(tmp_path: Path, assert_same_bits: Any) -> None:

@@ -200,7 +200,7 @@ def fit(
         raise ValueError(f"monitor: expected one of {', '.join(known)} with this loss and validation, got {monitor!r}")
     optimizer = Adam() if optimizer is None else optimizer
     factor = SCHEDULES.get(schedule) if isinstance(schedule, str) else schedule
-    if factor is None or (factor is not SCHEDULES["constant"] and not hasattr(optimizer, "learning_rate")):
+    if not callable(factor) or (factor is not SCHEDULES["constant"] and not hasattr(optimizer, "learning_rate")):
         raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)} or a function, and an optimizer with a "
                          f"learning_rate, got {schedule!r}")  # fmt: skip
     rng = np.random.default_rng(seed)
@@ -479,11 +479,11 @@ def _check(
 ) -> None:
     if data.y is None:
         raise ValueError("y: expected targets, got None")
-    for name, value in (("batch_size", batch_size), ("max_epochs", max_epochs), ("patience", patience),
-                        ("truncate", truncate)):  # fmt: skip
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+    optional = {name: value for name, value in (("patience", patience), ("truncate", truncate)) if value is not None}
+    for name, value in {"batch_size": batch_size, "max_epochs": max_epochs, **optional}.items():
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise TypeError(f"{name}: expected a positive integer, got {value!r}")
-        if value is not None and value < 1:
+        if value < 1:
             raise ValueError(f"{name}: expected a positive integer, got {value}")
     if (truncate or carry_state) and getattr(model, "bidirectional", False):
         raise ValueError("truncate, carry_state: expected a model of one direction, got a bidirectional one, "

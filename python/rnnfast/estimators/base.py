@@ -8,6 +8,7 @@ An estimator must not know how a gradient is computed.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 import sys
@@ -175,6 +176,8 @@ class SequenceEstimator:
     def _seed(self) -> int | None:
         """An integer for all that is random in one fit, or None."""
         if self.random_state is None or isinstance(self.random_state, int | np.integer):
+            if self.random_state is not None and self.random_state < 0:
+                raise ValueError(f"random_state: expected an integer of 0 or more, got {self.random_state}")
             return None if self.random_state is None else int(self.random_state)
         draw = getattr(self.random_state, "integers", None) or getattr(self.random_state, "randint", None)
         if draw is None:
@@ -256,8 +259,14 @@ class SequenceEstimator:
     def _check_parameters(self) -> None:
         for name in ("tol", "initial_state_std"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
+        if not isinstance(self.callbacks, Iterable) or isinstance(self.callbacks, str):
+            raise TypeError(f"callbacks: expected an iterable of Callback, got {self.callbacks!r}")
+        try:
+            np.dtype(self.dtype)
+        except TypeError as error:
+            raise TypeError(f"dtype: expected float32 or float64, got {self.dtype!r}") from error
 
     def _fitted(self) -> Any:
         if not self.__sklearn_is_fitted__():
@@ -285,13 +294,15 @@ class SequenceEstimator:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to a safetensors file, whole or not at all.
 
-        Callbacks are not saved, and of a `random_state` only an integer.
+        Callbacks are not saved, nor a `schedule` that is a function, and of a `random_state` only an integer.
         """
         network = self._fitted()
         params = {k: v for k, v in self.fitted_params_.items() if k != "callbacks"}
         params["dtype"] = network.dtype.name
         if not isinstance(params["random_state"], int | np.integer):
             params["random_state"] = None
+        if not isinstance(params["schedule"], str):
+            params["schedule"] = "constant"
         write_model(
             path,
             type(self).__name__,
