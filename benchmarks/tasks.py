@@ -352,6 +352,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _task(example: Example, entry: Entry, options: Any, picture: Path, save: Callable[[], None]) -> None:
+    settings = {"estimator": example.estimator.__name__, "params": repr(dict(example.params)), "quick": options.quick}
+    if entry.get("settings", settings) != settings:
+        say("  with other settings before: measured anew")
+        entry.clear()
+    entry["settings"] = settings
     if not options.no_figures:
         if options.again:
             for name in ("runs", "baselines"):

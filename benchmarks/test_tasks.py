@@ -176,6 +176,16 @@ def test_only_what_is_missing_is_measured(measured, monkeypatch, capsys):
     assert seeds == [2, 2]
 
 
+def test_other_settings_are_measured_anew(measured, monkeypatch, capsys):
+    example = EXAMPLES["classes"]
+    other = made("classes", example.estimator, example.load, params={"dropout": 0.5})
+    monkeypatch.setattr(examples, "available", lambda: {"classes": other})
+    tasks.main(["classes", "--seeds", "1", "--json", str(measured)])
+    found = json.loads(measured.read_text())["tasks"]
+    assert [len(found[name]["runs"]) for name in ("classes", "named")] == [1, 2]
+    assert "dropout=0.5" in found["classes"]["code"]
+
+
 def test_times_that_are_there_are_not_measured_again(measured, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(tasks, "time_beside_torch", lambda *_: calls.append(1) or {"gap": "none"})
