@@ -7,6 +7,7 @@ optimisers, nor what a token stands for.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -480,6 +481,10 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def checksum(self) -> int:
+        """CRC-32 of sources and targets: by it a checkpoint knows its data."""
+        return zlib.crc32(self._targets.checksum().to_bytes(4, "little"), self._sources.checksum())
 
     def batch(self, rows: NDArray[np.int64]) -> tuple[tuple[Array, NDArray[np.int64], Array], Array, NDArray[np.int64]]:
         """Return ((source, its lengths, what the decoder reads), what it is to say, lengths) of these rows, padded."""

@@ -170,7 +170,9 @@ class SequenceGenerator(SequenceEstimator):
                 raise ValueError(f"X{'' if whole else f'[{i}]'}: expected at least one token, got {sequence!r}")
         if whole and y is not None:
             raise ValueError("y: expected None with one long text: a condition belongs to each of many sequences")
-        train, valid = self._hold_out(len(sequences[0]) if whole else len(sequences), seed)
+        if validation is not None and not isinstance(validation, tuple):
+            validation = (validation, None)
+        train, valid = self._hold_out(len(sequences[0]) if whole else len(sequences), seed, validation)
         if whole:
             part, other = [sequences[0][: len(train)]], [sequences[0][len(train) :]] if len(valid) else []
         else:
@@ -187,7 +189,7 @@ class SequenceGenerator(SequenceEstimator):
         about = conditions(y, len(sequences), "y")
         about, other_about = (None, None) if about is None else (about[train], about[valid])
         if validation is not None:
-            other_X, other_y, n = (*validation, None)[:3] if isinstance(validation, tuple) else (validation, None, None)
+            other_X, other_y, n = (*validation, None)[:3]
             other = one_or_many(other_X, encoder.level, n)[0]
             other_about = conditions(other_y, len(other), "validation")
 

@@ -209,7 +209,7 @@ class SequenceTransducer(SequenceEstimator):
         """
         if self.truncate is not None:
             raise ValueError(f"truncate: expected None, for a source is read as a whole, got {self.truncate}")
-        seed, table = self._seed(), X
+        seed, table = self._seed(), X if lengths is None else None
         X, y = sequences_of(X, lengths), _targets_of(y, "y")
         _same_count(X, y, "y")
         train, valid = self._hold_out(count(X), seed, validation)
@@ -395,8 +395,7 @@ class SequenceTransducer(SequenceEstimator):
         if any(type(size) is not int or size < 0 for size in (source, target, self._target_embedding())):
             raise ValueError("sizes that are no integers of 0 or more")
         self.longest_ = (source, target)
-        self._columns = settings["columns"]
-        self.n_features_in_ = self.encoder_.size if self._columns is None else int(self._columns)
+        self._rebuild_input(settings["columns"], self.encoder_.size)
 
     def _build(self, seed: int | None = None) -> EncoderDecoder:
         return self._network(self.encoder_, self.targets_, seed)

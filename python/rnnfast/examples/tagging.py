@@ -165,7 +165,7 @@ EXAMPLES = [
         dataset="treebank",
         estimator=SequenceTagger,
         params=dict(
-            embedding_size=64, suffixes=(1, 2, 3), hidden_size=64, dropout=0.3, learning_rate=4e-3, max_epochs=18
+            embedding_size=64, suffixes=(1, 2, 3), hidden_size=64, dropout=0.5, learning_rate=4e-3, max_epochs=18
         ),
         load=load_sentences,
         figures=words_figures,
