@@ -1,7 +1,7 @@
 """Worked examples: a class for each sequence: texts, sounds, motions, names, and images read row by row.
 
-Each is held against linear models that see no order, or little of it; three of those win, and the remarks say so.
-What a split of its own does not give is cut by seed 0.
+Each is held against linear models that see no order, or little of it; where one of those wins, the remark says so.
+Data without a published split is cut by seed 0.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ def load_reviews(quick: bool) -> Parts:
 
 
 def load_sources(quick: bool) -> Parts:
-    return cut(*load_text_sources(), EIGHTY_TEN_TEN, 0.02 if quick else 1)
+    """Without the texts that have no word, as "!"."""
+    texts, sources = zip(*((x, y) for x, y in zip(*load_text_sources(), strict=True) if tokenize(x)), strict=True)
+    return cut(texts, sources, EIGHTY_TEN_TEN, 0.02 if quick else 1)
 
 
 def states_picture(model: Any, parts: Parts, axes: Any) -> Any:
@@ -113,7 +115,9 @@ def load_images(quick: bool) -> Parts:
 
 
 def load_genders(quick: bool) -> Parts:
-    return cut(*load_names(), (0.8, 0.2), 0.1 if quick else 1)
+    """Sorted before they are cut: the parts do not depend on the order in which the names came."""
+    names, genders = zip(*sorted(zip(*load_names(), strict=True)), strict=True)
+    return cut(names, genders, (0.8, 0.2), 0.1 if quick else 1)
 
 
 SENTIMENT = Example(
@@ -132,7 +136,11 @@ SENTIMENT = Example(
     ),
     picture=states_picture,
     goals={"accuracy": (">=", 0.785)},
-    remark="",
+    remark=(
+        "About as good as the best linear model here, naive Bayes on words and pairs; on other splits "
+        "that one wins by a point. Snippets of one review stand in all parts, as in the split that "
+        "the goal comes from."
+    ),
 )
 VOWELS = replace(
     SENTIMENT,
@@ -144,7 +152,11 @@ VOWELS = replace(
     baselines=against(means=summaries(mean), means_and_deviations=summaries(mean, deviation)),
     picture=confusions,
     goals={"accuracy": (">=", 0.96)},
-    remark="",
+    remark=(
+        "Logistic regression on each channel's mean and deviation is as good or better: what tells "
+        "these speakers apart is hardly in the order. The published split has no validation part; the "
+        "number of passes is fixed."
+    ),
 )
 
 EXAMPLES = [
@@ -158,7 +170,10 @@ EXAMPLES = [
         load=load_sources,
         picture=confusions,
         goals={},
-        remark="",
+        remark=(
+            "The source of a text, not its topic: no set of news topics was found under a clear licence. "
+            "Four of 23,703 texts have no word and are left out."
+        ),
     ),
     VOWELS,
     replace(
@@ -166,24 +181,33 @@ EXAMPLES = [
         name="motion",
         title="What a person with a smart watch does",
         dataset="basic_motions",
-        params=dict(hidden_size=64, dropout=0.3, learning_rate=2e-3, batch_size=8, max_epochs=60),
+        params=dict(hidden_size=64, dropout=0.3, batch_size=8, max_epochs=60, schedule="cosine", clip_norm=1.0),
         load=partial(published, load_basic_motions),
-        goals={},
-        remark="",
+        goals={"accuracy": (">=", 0.8)},
+        remark=(
+            "Logistic regression on the six means makes no mistake and wins: how the watch is held says "
+            "it all. There are 40 clips to learn from, and one of the test part is 2.5 %. Settings were "
+            "compared by five-fold cross-validation on the training part."
+        ),
     ),
     replace(
         VOWELS,
         name="gesture",
         title="Who picks a remote control up",
         dataset="pickup_gesture",
-        params=dict(hidden_size=64, dropout=0.3, learning_rate=2e-3, batch_size=8, max_epochs=60),
+        params=dict(hidden_size=64, dropout=0.3, batch_size=8, max_epochs=60, schedule="cosine", clip_norm=1.0),
         load=partial(published, load_pickup_gesture),
         baselines=against(
             means_and_deviations=summaries(mean, deviation),
             with_the_length=summaries(mean, deviation, length),
         ),
-        goals={},
-        remark="",
+        goals={"accuracy": (">=", 0.6)},
+        remark=(
+            "Slightly better than a linear model that is told how long each gesture takes, and far better "
+            "than one that is not. Five gestures of each person to learn from, of up to 361 steps: "
+            "clipped gradients and a falling learning rate are needed. One gesture of the test part is 2 "
+            "%."
+        ),
     ),
     replace(
         VOWELS,
@@ -193,8 +217,11 @@ EXAMPLES = [
         params=dict(hidden_size=64, dropout=0.3, learning_rate=5e-3, max_epochs=30),
         load=load_images,
         baselines=against(all_pixels=summaries(np.ravel)),
-        goals={},
-        remark="",
+        goals={"accuracy": (">=", 0.96)},
+        remark=(
+            "An image as a sequence of eight rows. Logistic regression on all pixels at once is close "
+            "behind; a convolutional network would be the usual choice."
+        ),
     ),
     replace(
         SENTIMENT,
@@ -215,6 +242,9 @@ EXAMPLES = [
         baselines=against(last_letter=last_letter, groups_of_letters=bag_of_letters()),
         picture=confusions,
         goals={"accuracy": (">=", 0.885), "balanced accuracy": (">=", 0.77)},
-        remark="",
+        remark=(
+            "Logistic regression on runs of up to four letters wins. The 331 names that are both are left "
+            "out, and four of five of the others are female: hence balanced accuracy."
+        ),
     ),
 ]

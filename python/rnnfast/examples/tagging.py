@@ -89,7 +89,7 @@ def entities_baselines(parts: Parts) -> dict[str, dict[str, float]]:
     baselines = {
         "commonest tag of each word": commonest_tag(),
         "longest known entity": known_entities,
-        "linear, a word and its neighbours": words_nearby(2),
+        "linear, a word and its neighbours": words_nearby(1),
     }
     return compare(parts, measure_entities, baselines)
 
@@ -172,7 +172,10 @@ EXAMPLES = [
         baselines=words_baselines,
         picture=confusions,
         goals={"accuracy": (">=", 0.938)},
-        remark="",
+        remark=(
+            "Nearly every fifth word of the test part is unseen; its last letters say most. The linear "
+            "model of a word and its neighbours is a point behind."
+        ),
     ),
     Example(
         name="entities",
@@ -185,8 +188,11 @@ EXAMPLES = [
         figures=entities_figures,
         baselines=entities_baselines,
         picture=confusions,
-        goals={},
-        remark="",
+        goals={"entity F1": (">=", 0.58)},
+        remark=(
+            "400 sentences to learn from, 50 to measure on: figures move by several points with the seed "
+            "and the split. The linear model wins on the test part, the network on the validation part."
+        ),
     ),
     Example(
         name="frames",
@@ -199,7 +205,11 @@ EXAMPLES = [
         figures=frames_figures,
         baselines=frames_baselines,
         picture=frames_picture,
-        goals={},
-        remark="",
+        goals={"accuracy": (">=", 0.95)},
+        remark=(
+            "The network wins by far: no single frame shows an activity, and it chooses for itself how "
+            "far it looks. The recordings are made of cut clips, so that the joints are more abrupt than "
+            "a person's."
+        ),
     ),
 ]
