@@ -173,7 +173,7 @@ EXAMPLES = [
         picture=confusions,
         goals={"accuracy": (">=", 0.938)},
         remark=(
-            "Nearly every fifth word of the test part is unseen; its last letters say most. The linear "
+            "Every fifth word of the test part is unseen; its last letters say most. The linear "
             "model of a word and its neighbours is a point behind."
         ),
     ),
