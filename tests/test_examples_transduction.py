@@ -51,9 +51,9 @@ def test_a_small_run(name: str) -> None:
     baselines = example.baselines(parts)
     run = example.run(seed=1, parts=parts, quick=True, hidden_size=16)
     assert run.figures.keys() >= example.goals.keys()
-    assert 0 <= run.figures["exact"] <= 1
-    assert 0 < run.figures["error"] < 20  # one pass: it does not know yet where to end
-    assert all(0 <= figures["exact"] < 1 and 0 < figures["error"] < 1.5 for figures in baselines.values())
+    assert 0 <= run.figures["exact match"] <= 1
+    assert 0 < run.figures["error rate"] < 20  # one pass: it does not know yet where to end
+    assert all(0 <= figures["exact match"] < 1 and 0 < figures["error rate"] < 1.5 for figures in baselines.values())
     figure = Figure()
     axes = figure.subplots()
     assert example.picture(run.model, parts, axes) is axes
@@ -65,12 +65,12 @@ def test_a_small_run(name: str) -> None:
 def test_transliteration_beats_a_table_of_letters() -> None:
     example, parts = EXAMPLES["transliteration"], load("transliteration")
     letters, one, two = example.baselines(parts).values()
-    assert letters["exact"] < one["exact"]
-    assert letters["error"] > one["error"]
-    assert two["exact"] > 0.4
+    assert letters["exact match"] < one["exact match"]
+    assert letters["error rate"] > one["error rate"]
+    assert two["exact match"] > 0.4
     run = example.run(parts=parts, max_epochs=12, hidden_size=48, batch_size=16, learning_rate=5e-3)
-    assert run.figures["exact"] > letters["exact"] + 0.1
-    assert run.figures["error"] < letters["error"]
+    assert run.figures["exact match"] > letters["exact match"] + 0.1
+    assert run.figures["error rate"] < letters["error rate"]
 
 
 def test_sounds() -> None:
@@ -87,8 +87,8 @@ def test_verses_by_hand() -> None:
     train = [s.split() for s in english], [s.split() for s in spanish]
     test = [["god", "said", "the"], ["and", "god", "said"]], [["dios", "dijo", "la"], ["y", "dios", "dijo"]]
     figures = transduction.verses_baselines(Parts(train, test, ([], [])))
-    assert figures["word by word"] == {"exact": 1.0, "error": 0.0}
-    assert figures["the most similar verse"] == {"exact": 0.5, "error": pytest.approx(2 / 6)}
+    assert figures["word by word"] == {"exact match": 1.0, "error rate": 0.0}
+    assert figures["the most similar verse"] == {"exact match": 0.5, "error rate": pytest.approx(2 / 6)}
 
 
 def test_verses() -> None:

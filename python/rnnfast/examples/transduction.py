@@ -31,7 +31,7 @@ def parts_of(sources: list[Any], targets: list[Any], quick: bool) -> Parts:
 
 def scores(truths: list[Any], predictions: list[Any]) -> dict[str, float]:
     """Share of targets that are right from end to end, and edits per true letter, phone or word."""
-    return {"exact": exact_match(truths, predictions), "error": error_rate(truths, predictions)}
+    return {"exact match": exact_match(truths, predictions), "error rate": error_rate(truths, predictions)}
 
 
 def figures(model: Any, parts: Parts) -> dict[str, float]:
@@ -116,7 +116,7 @@ TOWNS = Example(
     figures=figures,
     baselines=letters_baselines,
     picture=attention_picture,
-    goals={"exact": (">=", 0.76), "error": ("<=", 0.040)},
+    goals={"exact match": (">=", 0.76), "error rate": ("<=", 0.040)},
     remark="Better than counting what a letter becomes alone or beside one neighbour, and by a little than beside two: "
     "most of the rule is local. Russian and Ukrainian forms of one town are a coin's toss, which no model can win.",
 )
@@ -129,7 +129,7 @@ EXAMPLES = [
         title="Names of towns from Latin to Cyrillic letters, through one state",
         params={**TOWNS.params, "attention": False},
         picture=curves,
-        goals={"exact": (">=", 0.56), "error": ("<=", 0.16)},
+        goals={"exact match": (">=", 0.56), "error rate": ("<=", 0.16)},
         remark="The whole name must fit into one state: much worse than with attention, and than a table of letters "
         "with one neighbour. It is here to show what attention is for.",
     ),
