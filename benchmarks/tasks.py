@@ -84,6 +84,8 @@ def measure(example: Example, entry: Entry, seeds: int, picture: Path, save: Cal
     for seed in sorted({*range(seeds)} - {run["seed"] for run in runs}):
         run = example.run(seed, parts=parts, **changes)
         history = run.model.history_
+        if history.stop_reason == "interrupted":
+            raise KeyboardInterrupt  # a part of a training has no figures
         runs.append(
             {
                 "seed": seed,
@@ -256,7 +258,8 @@ def time_beside_torch(training: Training, passes: float, threads: int, rounds: i
         at = [min(1.0, (number + k) * share / passes) for k in (0, 1)]
         schedule = schedule_of(training, at[0], at[1])
         start = time.perf_counter()
-        fit_part(training, part, rngs[0], schedule)
+        if fit_part(training, part, rngs[0], schedule).stop_reason == "interrupted":
+            raise KeyboardInterrupt  # a part of a pass has no time
         middle = time.perf_counter()
         torch_models.train(module, optimizer, part, training.options, rngs[1], schedule)
         end = time.perf_counter()
@@ -318,7 +321,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-figures", action="store_true", help="with --torch: nothing but that")
     parser.add_argument("--passes", type=int, metavar="K", help="rounds of each library (default: 3 to 15, by time)")
     parser.add_argument("--threads", type=int, default=rnnfast.get_num_threads())
-    parser.add_argument("--json", type=Path, default=Path("tasks.json"), metavar="FILE", help="(default: tasks.json)")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path(__file__).with_name("tasks.json"),
+        metavar="FILE",
+        help="(default: tasks.json beside this program)",
+    )
     parser.add_argument("--again", action="store_true", help="measure what the file has already, too")
     parser.add_argument("--pages", type=Path, metavar="DIR", help="write the pages of all that the file has")
     parser.add_argument(
@@ -363,6 +372,9 @@ def _task(example: Example, entry: Entry, options: Any, picture: Path, save: Cal
                 entry.pop(name, None)
         if len(entry.get("runs", [])) < options.seeds:
             measure(example, entry, options.seeds, picture, save, options.quick)
+        else:  # titles and remarks may have changed
+            entry.update(describe(example, example.load(options.quick)))
+            save()
     if options.torch and (options.again or "timing" not in entry):
         training = caught(example, example.load(options.quick), **({"max_epochs": 1} if options.quick else {}))
         runs = entry.get("runs", [])

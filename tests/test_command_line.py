@@ -165,7 +165,7 @@ SENTENCES = ["a fine, fine day", "dull!", "unheard words"]
 def test_predict(trained: Trained, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["predict", str(trained.path), *SENTENCES]) == 0
     output = capsys.readouterr()
-    assert output.err == "rnnfast: 3 tokens were not seen in training, as 'day', 'unheard', 'words'\n"
+    assert output.err == "rnnfast: 4 tokens were not seen in training, as 'a', 'day', 'unheard', 'words'\n"
     rows = [line.split("\t") for line in output.out.splitlines()]
     model = SequenceClassifier.load(trained.path)
     expected = model.predict_proba(SENTENCES)
@@ -346,7 +346,9 @@ def test_nothing_to_predict(trained: Trained, capsys: Capture, monkeypatch: pyte
 def test_a_model_of_other_sequences(tmp_path: Path, capsys: Capture) -> None:
     model = SequenceClassifier(hidden_size=3, max_epochs=1, n_jobs=1).fit([[1.0, 2.0], [3.0]], [0, 1])
     model.save(tmp_path / "model")
-    assert "expected features as in fit, got text" in fails(["predict", str(tmp_path / "model"), "text"], capsys)
+    assert "'text': expected a call from Python, for a model of features" in fails(
+        ["predict", str(tmp_path / "model"), "text"], capsys
+    )
 
 
 def built_in(load: Any) -> examples.Example:
@@ -405,6 +407,9 @@ def test_resume(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest
     monkeypatch.setattr(rnnfast.checkpoint.Progress, "finish_pass", die)
     assert main([*train, str(tmp_path / "b")]) == 2
     monkeypatch.undo()
+    assert "a run that was broken off left this; go on with --resume, or delete it" in fails(
+        [*train, str(tmp_path / "b")], capsys
+    )
     assert not (tmp_path / "b").exists()
     assert (tmp_path / "b.checkpoint.safetensors").exists()
     assert main([*train, str(tmp_path / "b"), "--resume"]) == 0

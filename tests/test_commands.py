@@ -157,7 +157,7 @@ def test_generate_tokens_of_a_class(tmp_path: Path, capsys: Capture) -> None:
     assert run(["generate", "by_vector.safetensors", "--condition", "1,0", *greedy], capsys) == "1 2 3\n"
     prompted = ["generate", "by_label.safetensors", "--condition", "0", "--prompt"]
     assert run([*prompted, "1 2", *greedy], capsys) == "1 2 3\n"
-    assert "--prompt 'one': expected integers between spaces" in fails([*prompted, "one"], capsys)
+    assert "'one': expected integers between spaces" in fails([*prompted, "one"], capsys)
     assert "expected one of the classes seen in fit, 0, 1" in fails(
         ["generate", "by_label.safetensors", "--condition", "2"], capsys
     )
@@ -167,6 +167,37 @@ def test_generate_tokens_of_a_class(tmp_path: Path, capsys: Capture) -> None:
     melody = ["generate", "by_label.safetensors", "--condition", "0", "--midi", "tune.mid", *greedy]
     assert run(melody, capsys) == "1 2 3\n"
     assert Path("tune.mid").read_bytes().startswith(b"MThd")
+
+
+def test_predict_with_models_of_tokens(tmp_path: Path, capsys: Capture) -> None:
+    """Lists of tokens and of integers are written with spaces on the command line."""
+    options: dict[str, Any] = {"hidden_size": 16, "embedding_size": 8, "max_epochs": 40, "learning_rate": 0.02,
+                               "random_state": 0, "n_jobs": 1}  # fmt: skip
+    tokens = [["good", "day"], ["bad", "day"], ["good"], ["bad"]] * 10
+    labels = [words[0] for words in tokens]
+    rnnfast.SequenceClassifier(**options).fit(tokens, labels).save("classes.safetensors")
+    lines = run(["predict", "classes.safetensors", "a good day", "bad"], capsys).splitlines()
+    assert [line.split("\t")[::2] for line in lines] == [["good", "a good day"], ["bad", "bad"]]
+    rnnfast.SequenceClassifier(**options).fit([[4, 5], [6, 5]] * 20, [0, 1] * 20).save("ids.safetensors")
+    assert run(["predict", "ids.safetensors", "6 5"], capsys).startswith("1\t")
+    assert "'six': expected integers between spaces" in fails(["predict", "ids.safetensors", "six"], capsys)
+    rnnfast.SequenceTransducer(**options).fit(tokens, [["x", w[0]] for w in tokens]).save("pairs.safetensors")
+    assert run(["predict", "pairs.safetensors", "good day"], capsys) == "good day\tx good\n"
+    rnnfast.SequenceGenerator(**options).fit([["a", "b", "c"]] * 20).save("next.safetensors")
+    assert run(["predict", "next.safetensors", "a b"], capsys).startswith("'c'\t")
+    rnnfast.SequenceClassifier(**options).fit([[1.0, 2.0], [3.0]] * 3, [0, 1] * 3).save("numbers.safetensors")
+    assert "'1.0': expected a call from Python, for a model of features" in fails(
+        ["predict", "numbers.safetensors", "1.0"], capsys
+    )
+
+
+def test_parts_of_a_series_share_no_target() -> None:
+    X, y = rnnfast.windows(np.arange(200.0), 5, 3)
+    parts = rnnfast.tasks._cut_in_order(X, y, 0)
+    times = [set(part[1].ravel().tolist()) for part in (parts.train, parts.valid, parts.test)]
+    assert all(times)
+    assert not times[0] & times[1]
+    assert not times[1] & times[2]
 
 
 def test_transduce(tmp_path: Path, capsys: Capture) -> None:

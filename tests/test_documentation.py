@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import rnnfast
 
-MODULES = ["rnnfast", *(f"rnnfast.{m.name}" for m in pkgutil.iter_modules(rnnfast.__path__))]
+MODULES = ["rnnfast", *(m.name for m in pkgutil.walk_packages(rnnfast.__path__, "rnnfast.", onerror=lambda name: None))]
 README = Path(__file__).parents[1] / "README.md"
+PAGES = [README, README.parent / "CONTRIBUTING.md", *sorted(README.parent.glob("docs/**/*.md"))]
 
 
 @pytest.mark.parametrize("name", [m for m in MODULES if not m.endswith(("_core", "__main__"))])
@@ -25,6 +26,13 @@ def test_examples_of_the_documentation(path, tmp_path, monkeypatch):
     namespace = {}
     for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL):
         exec(compile(block, str(path), "exec"), namespace)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(README.parent)))
+def test_links(path):
+    """What a page links to is there: other pages, pictures, folders."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
 def test_readme_examples(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -364,8 +365,10 @@ def test_what_is_random_and_what_is_not(assert_same_bits: Any) -> None:
 def test_warm_start() -> None:
     model = SequenceClassifier(**SMALL | {"max_epochs": 2, "warm_start": True}).fit(SENTENCES, GOOD)
     network, loss = model.network_, model.history_["loss"]
+    before = network.vector.copy()
     model.fit(["fine words unknown", "dull"], [True, False])
-    assert model.network_ is network
+    np.testing.assert_array_equal(network.vector, before)  # a copy of it was trained
+    assert 0 < np.abs(model.network_.vector - before).max() < 0.11  # two steps of Adam of 0.05 each
     assert len(model.encoder_.vocabulary) == model.n_features_in_ == network.embedding.parameters["E"].shape[0]
     model.fit(SENTENCES, GOOD)
     assert model.history_["loss"][0] < loss[0]
@@ -376,6 +379,48 @@ def test_warm_start() -> None:
     cold.fit(["other"] * 2, ["p", "q"])
     assert cold.network_ is not first
     assert cold.classes_.tolist() == ["p", "q"]
+
+
+def test_a_fit_that_fails_changes_nothing(assert_same_bits: Any) -> None:
+    """Neither a warm start that diverges, nor one that a callback breaks, nor one whose network is another."""
+    model = SequenceClassifier(**SMALL | {"warm_start": True}).fit(SENTENCES, GOOD)
+    expected, attributes = model.predict_proba(SENTENCES), dict(vars(model))
+
+    class Break(rnnfast.Callback):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            self.model.vector[...] = np.nan
+            raise KeyError("broken")
+
+    with pytest.raises(KeyError, match="broken"):
+        model.set_params(callbacks=[Break()]).fit(SENTENCES, GOOD)
+    with pytest.raises(FloatingPointError):
+        model.set_params(callbacks=(), learning_rate=1e39).fit(SENTENCES, GOOD)
+    for change in ({"hidden_size": 5}, {"cell": "gru"}, {"bidirectional": False}, {"embedding_size": 3}):
+        (name,) = change
+        with pytest.raises(ValueError, match=f"warm_start: expected a network like that of the first fit; .*{name}"):
+            rnnfast.SequenceClassifier(**SMALL | {"warm_start": True}).fit(SENTENCES, GOOD).set_params(**change).fit(
+                SENTENCES, GOOD
+            )
+    assert_same_bits(model.predict_proba(SENTENCES), expected)
+    model.set_params(learning_rate=attributes["learning_rate"])
+    assert {name: value for name, value in vars(model).items() if value is not attributes[name]} == {}
+
+
+def test_a_loaded_model_has_its_history(tmp_path: Path) -> None:
+    model = SequenceClassifier(**SMALL | {"validation_fraction": 0.3, "patience": 1}).fit(SENTENCES, GOOD)
+    model.save(tmp_path / "model")
+    assert SequenceClassifier.load(tmp_path / "model").history_ == model.history_
+
+
+def test_predicting_in_many_threads(assert_same_bits: Any) -> None:
+    """Eight Python threads on one model, sequences of other lengths in each: the bits of one thread."""
+    model = SequenceClassifier(**SMALL).fit(SENTENCES, GOOD)
+    inputs = [[" ".join(["fine", "dull"] * (k + 1))] * (k + 1) for k in range(8)]
+    expected = [model.predict_proba(X) for X in inputs]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(20):
+            for found, right in zip(pool.map(model.predict_proba, inputs), expected, strict=True):
+                assert_same_bits(found, right)
 
 
 def test_random_state(assert_same_bits: Any) -> None:

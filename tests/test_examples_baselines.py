@@ -25,6 +25,14 @@ def test_compare_knows_the_best_constant_answer() -> None:
     assert figures == {"always y": {"accuracy": 2 / 3}, "commonest": {"accuracy": 1 / 3}}
 
 
+def test_compare_goes_on_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)  # import_module raises ImportError
+    parts = Parts((["a", "b"], ["f", "m"]), (["a", "b"], ["f", "m"]))
+    words = {"words": baselines.bag_of_words(), "last letter": baselines.last_letter}
+    figures = baselines.compare(parts, measure, words)
+    assert figures == {"always f": {"accuracy": 0.5}, "words": {}, "last letter": {"accuracy": 1.0}}
+
+
 def test_words() -> None:
     X, y = ["good film", "not good film", "bad film", "not bad film"] * 3, ["+", "-", "-", "+"] * 3
     new = ["not good", "bad", "NOT bad", "good"]

@@ -119,8 +119,8 @@ def train(options: argparse.Namespace) -> None:
         raise CommandError(
             f"--resume: expected a run that was broken off, whose checkpoint is {checkpoint}; found none"
         )
-    if not options.resume:
-        checkpoint.unlink(missing_ok=True)
+    if checkpoint.exists() and not options.resume:
+        raise CommandError(f"{checkpoint}: a run that was broken off left this; go on with --resume, or delete it")
     model = example.make(**_changes(options, example.estimator))
     progress = ProgressBar()
     if not options.quiet:
@@ -139,11 +139,8 @@ def train(options: argparse.Namespace) -> None:
     model.set_params(callbacks=())
     model.notes_ = {"data": options.data, **({"series": settings["notes"]} if "notes" in settings else {})}
     model.save(path)
-    figures, baselines, gap = example.figures(model, parts), {}, ""
-    try:
-        baselines = example.baselines(parts)
-    except ImportError as error:
-        gap = f"baselines left out: {error}"
+    figures, baselines = example.figures(model, parts), example.baselines(parts)
+    left_out = [name for name, figures_of_it in baselines.items() if not figures_of_it]
     if options.json:
         result = {
             "figures": figures,
@@ -161,8 +158,8 @@ def train(options: argparse.Namespace) -> None:
         print(f"{done}; weights of pass {history.best_epoch + 1}; {seconds:.1f} s of training")
         for line in _report(figures, baselines):
             print(f"held-out {line}")
-        if gap:
-            print(gap)
+        if left_out:
+            print(f'left out: {", ".join(left_out)}; they need scikit-learn: pip install "rnnfast[sklearn]"')
         print(f"saved to {path}")
     if options.plot is not None:
         _plot(options.plot, lambda axes: _plots().learning_curves(history, ax=axes))
@@ -282,17 +279,38 @@ def predict(options: argparse.Namespace) -> None:
     texts = options.text or [line.rstrip("\n") for line in sys.stdin if line.strip()]
     if not texts:
         raise CommandError("expected a sentence as an argument, or lines on standard input, got none")
+    sequences = [_sequence(model, text) for text in texts]
     for name, kind in ((SequenceClassifier, _predict_labels), (SequenceTagger, _predict_tags),
                        (SequenceTransducer, _predict_targets), (SequenceGenerator, _predict_next)):  # fmt: skip
         if isinstance(model, name):
             try:
-                rows = kind(model, texts)
+                rows = kind(model, sequences)
             except ValueError as error:
                 raise CommandError(str(error).replace("X[", "sentence [", 1)) from error
     for text, (line, row) in zip(texts, rows, strict=True):
         print(json.dumps({"text": text, **row}, ensure_ascii=False) if options.json else line)
-    _say_unseen(model, texts)
+    _say_unseen(model, sequences)
     return None
+
+
+def _sequence(model: Any, text: str) -> Any:
+    """A text as the model was given its sequences: whole, or as tokens or integers between spaces."""
+    kind = model.encoder_.kind
+    if isinstance(model, SequenceTagger) and kind == "text":
+        return text.split()
+    if kind == "text":
+        return text
+    if kind == "tokens":
+        return text.split()
+    if kind == "ids" and all(token.isdecimal() for token in text.split()):
+        return [int(token) for token in text.split()]
+    expected = "integers between spaces" if kind == "ids" else "a call from Python, for a model of features"
+    raise CommandError(f"{text!r}: expected {expected}")
+
+
+def _written(sequence: Any) -> str:
+    """The other way round."""
+    return sequence if isinstance(sequence, str) else " ".join(map(str, sequence))
 
 
 Rows = list[tuple[str, dict[str, Any]]]  # for each text a line, and what JSON has beside the text
@@ -303,13 +321,12 @@ def _predict_labels(model: Any, texts: list[str]) -> Rows:
     for text, p in zip(texts, model.predict_proba(texts), strict=True):
         label = model.classes_[int(p.argmax())]
         each = dict(zip(map(str, model.classes_), map(float, p), strict=True))
-        rows.append((f"{label}\t{p.max():.3f}\t{text}", {"label": str(label), "probabilities": each}))
+        rows.append((f"{label}\t{p.max():.3f}\t{_written(text)}", {"label": str(label), "probabilities": each}))
     return rows
 
 
-def _predict_tags(model: Any, texts: list[str]) -> Rows:
+def _predict_tags(model: Any, sentences: list[Any]) -> Rows:
     """Words stand between spaces, as in the file that the model was trained on."""
-    sentences = [text.split() for text in texts]
     return [
         ("".join(f"{word}\t{tag}\n" for word, tag in zip(words, tags, strict=True)), {"tokens": words, "tags": tags})
         for words, tags in zip(sentences, model.predict(sentences), strict=True)
@@ -317,7 +334,10 @@ def _predict_tags(model: Any, texts: list[str]) -> Rows:
 
 
 def _predict_targets(model: Any, texts: list[str]) -> Rows:
-    return [(f"{text}\t{target}", {"target": target}) for text, target in zip(texts, model.predict(texts), strict=True)]
+    return [
+        (f"{_written(text)}\t{_written(target)}", {"target": target})
+        for text, target in zip(texts, model.predict(texts), strict=True)
+    ]
 
 
 def _predict_next(model: Any, texts: list[str]) -> Rows:
@@ -325,7 +345,9 @@ def _predict_next(model: Any, texts: list[str]) -> Rows:
     for text, p in zip(texts, model.predict_proba(texts), strict=True):
         best = {model.encoder_.vocabulary.tokens[k]: float(p[k]) for k in np.argsort(-p)[:5]}
         likeliest = next(iter(best))
-        rows.append((f"{likeliest!r}\t{best[likeliest]:.3f}\t{text}", {"next": likeliest, "probabilities": best}))
+        rows.append(
+            (f"{likeliest!r}\t{best[likeliest]:.3f}\t{_written(text)}", {"next": likeliest, "probabilities": best})
+        )
     return rows
 
 
@@ -333,7 +355,7 @@ def _say_unseen(model: Any, texts: Any) -> None:
     unseen = getattr(getattr(model, "encoder_", None), "unseen", None)
     if unseen is None or isinstance(model, SequenceGenerator):
         return
-    counts = unseen([text.split() for text in texts] if isinstance(model, SequenceTagger) else texts)
+    counts = unseen(texts)
     if counts:
         most = ", ".join(repr(token) for token, _ in counts.most_common(5))
         print(f"rnnfast: {sum(counts.values())} tokens were not seen in training, as {most}", file=sys.stderr)
@@ -360,16 +382,9 @@ def generate(options: argparse.Namespace) -> None:
     model = estimators.load(options.model)
     if not isinstance(model, SequenceGenerator):
         raise CommandError(f"{options.model}: expected a SequenceGenerator, got a {type(model).__name__}")
-    prompt: Any = options.prompt
-    if prompt is not None and model.encoder_.kind != "text":
-        prompt = prompt.split()
-        if model.encoder_.kind == "ids":
-            if not all(token.removeprefix("-").isdecimal() for token in prompt):
-                raise CommandError(f"--prompt {options.prompt!r}: expected integers between spaces, as in training")
-            prompt = [int(token) for token in prompt]
     drawn = model.generate(
         options.n,
-        prompt=prompt,
+        prompt=None if options.prompt is None else _sequence(model, options.prompt),
         condition=_condition(model, options.condition),
         max_length=options.length,
         temperature=options.temperature,
@@ -379,8 +394,7 @@ def generate(options: argparse.Namespace) -> None:
         random_state=options.seed,
     )
     for text in drawn:
-        shown = text if isinstance(text, str) else " ".join(map(str, text))
-        print(json.dumps({"text": text}, ensure_ascii=False) if options.json else shown)
+        print(json.dumps({"text": text}, ensure_ascii=False) if options.json else _written(text))
     if options.midi is not None:
         notes = [music.note_of(token) for token in drawn[0]]
         music.write_midi(options.midi, notes)

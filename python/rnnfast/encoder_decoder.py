@@ -1,8 +1,8 @@
 """EncoderDecoder: one recurrent network reads the source, another writes the target, with or without attention.
 
 The architecture that training.py trains for sequences which are not aligned, with the same members as network.Network;
-Pairs gives it batches, and a search (sampling.py) drives it one token at a time. It knows layers, neither losses nor
-optimisers, nor what a token stands for.
+Pairs gives it batches, and a search (sampling.py) drives it one token at a time. It knows layers and softmax, but
+no loss or optimiser, nor what a token stands for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Model files: safetensors, never pickle; written whole or not at all.
 
 A file holds arrays and one JSON text: kind, format version, settings, and the SHA-256 of settings and arrays. Called
-by estimators.py; it must not know what the arrays mean, and resolves no name that it reads.
+by estimators/, checkpoint.py and music.py; it must not know what the arrays mean, and resolves no name that it reads.
 """
 
 from __future__ import annotations

@@ -215,9 +215,10 @@ class Network(Model):
                 self.rng.normal(0, self.initial_state_std, shape).astype(self.dtype)
                 for _ in range(self.recurrent.states)
             )
-        h, self.state = self.recurrent.forward(h, state, lengths=lengths, training=training)
+        h, final = self.recurrent.forward(h, state, lengths=lengths, training=training)
+        self.state = final  # not read below: another thread may predict
         if not self.per_step:
-            top = self.state[0][-self.recurrent.directions :]  # (directions, N, H)
+            top = final[0][-self.recurrent.directions :]  # (directions, N, H)
             h = np.concatenate(list(top), axis=1)
         if dropping:
             after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)

@@ -81,7 +81,7 @@ class Task:
     """One of the five.
 
     `read` takes a path and the settings of the command line, and returns X, y; `cut` makes training, validation and
-    held-out parts of them; `figures` measures a model; `baseline` says what an answer without a model gives.
+    held-out parts of them; `figures` measures a model; `baselines` say what answers without a model give.
     """
 
     name: str
@@ -173,11 +173,12 @@ def _cut_at_random(X: Any, y: Any, seed: int) -> Parts:
 
 
 def _cut_in_order(X: Any, y: Any, seed: int) -> Parts:
-    """The last 15 % to measure on, the 15 % before them to choose the best pass with."""
+    """The last 15 % to measure on, the 15 % before them to choose the best pass with; no target is in two parts."""
     a, b = round(0.7 * len(X)), round(0.85 * len(X))
-    if not 0 < a < b < len(X):
+    overlap = (y.shape[1] if y.ndim == 2 else 1) - 1  # windows whose future reaches into the next part
+    if not overlap < a < b - overlap < b < len(X):
         raise TaskError(f"{len(X)} examples are too few to hold out the last 15 %")
-    return Parts((X[:a], y[:a]), (X[b:], y[b:]), (X[a:b], y[a:b]))
+    return Parts((X[: a - overlap], y[: a - overlap]), (X[b:], y[b:]), (X[a : b - overlap], y[a : b - overlap]))
 
 
 # ---- classify

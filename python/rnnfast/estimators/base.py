@@ -7,6 +7,7 @@ An estimator must not know how a gradient is computed.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import os
@@ -26,7 +27,7 @@ from ..network import Model
 from ..optimizers import Adam
 from ..preprocessing import split
 from ..training import fit
-from .encoding import columns_of, sequences_of
+from .encoding import Encoder, columns_of, sequences_of
 
 __all__ = [
     "PARAMETERS",
@@ -46,7 +47,7 @@ PARAMETERS = """cell : str
     hidden_size, num_layers : int
         Units of each layer and direction; recurrent layers on top of each other.
     bidirectional : bool
-        Read each sequence from both ends. Needs whole sequences: not for generation, nor with `truncate` at each step.
+        Read each sequence from both ends. Needs whole sequences: not with `truncate`.
     embedding_size : int
         Size of a token's vector; 0 means one-hot tokens. Not used for features.
     dropout : float
@@ -72,7 +73,8 @@ PARAMETERS = """cell : str
         same model, bit for bit.
     dtype : "float32" or "float64"
     n_jobs : int, optional
-        Threads; None is :func:`rnnfast.get_num_threads`. Results do not depend on it.
+        Threads of the recurrent layers; None is :func:`rnnfast.get_num_threads`, which all else takes. Results do not
+        depend on it.
     verbose : int
         1 prints a line for each pass.
     warm_start : bool
@@ -120,6 +122,7 @@ class SequenceEstimator:
     warm_start: bool = False
     callbacks: Iterable[Callback] = ()
 
+    _of_predict: ClassVar[tuple[str, ...]] = ()  # parameters that a fitted model still reads
     _estimator_type: ClassVar[str | None] = None  # "classifier" or "regressor" for scikit-learn
     network_: Any = field(init=False)  # what fit sets; vars(model) has none of it before
     history_: History = field(init=False)
@@ -218,8 +221,13 @@ class SequenceEstimator:
             "num_threads": self.n_jobs,
         }
 
-    def _train(self, network: Model, data: Any, held_out: Any, *, seed: int | None, **options: Any) -> None:
-        """Train, then keep what the subclass's fitted attributes belong to: nothing is kept of a fit that failed."""
+    def _train(
+        self, network: Model, data: Any, held_out: Any, *, seed: int | None, fitted: dict[str, Any], **options: Any
+    ) -> None:
+        """Train, then keep the network and the other fitted attributes: a fit that fails changes nothing."""
+        if network is vars(self).get("network_"):
+            self._check_warm_start(network)
+            network = copy.copy(network)
         callbacks = [*self.callbacks, *([_PrintEpochs()] if self.verbose else [])]
         history = fit(
             network,
@@ -239,11 +247,32 @@ class SequenceEstimator:
             callbacks=callbacks,
             **options,
         )
-        self._keep(network, history)
+        self._keep(network, history, fitted)
 
-    def _remember_input(self, X: Any, size: int) -> None:
-        self._columns = columns_of(X)
-        self.n_features_in_ = size if self._columns is None else self._columns
+    def _check_warm_start(self, network: Model) -> None:
+        """The parameters still describe the network whose weights are to go on."""
+        wanted = self._build()
+        kinds = [
+            (m.settings, {name: (p.shape, p.dtype) for name, p in m.named_parameters().items()})
+            for m in (network, wanted)
+        ]
+        if kinds[0] != kinds[1]:
+            now, then = self.get_params(), self.fitted_params_
+            changed = ", ".join(name for name in now if repr(now[name]) != repr(then[name]))
+            raise ValueError(f"warm_start: expected a network like that of the first fit; changed since: {changed}")
+
+    def _learn(self, X: Any, part: Any, min_count: int, level: str, scale: bool) -> Encoder:
+        """An encoder for the training part; an error names the place in X."""
+        try:
+            return Encoder.learn(part, min_count, level, scale)
+        except (TypeError, ValueError):
+            Encoder.learn(X, min_count, level, scale)
+            raise
+
+    @staticmethod
+    def _input_facts(X: Any, size: int) -> dict[str, Any]:
+        columns = columns_of(X)
+        return {"_columns": columns, "n_features_in_": size if columns is None else columns}
 
     def _rebuild_input(self, columns: Any, size: int) -> None:
         if columns is not None and (type(columns) is not int or columns < 1):
@@ -251,10 +280,10 @@ class SequenceEstimator:
         self._columns = columns
         self.n_features_in_ = size if columns is None else columns
 
-    def _keep(self, network: Model, history: History) -> None:
+    def _keep(self, network: Model, history: History, fitted: dict[str, Any]) -> None:
         state: dict[str, Any] = {"network_": network, "history_": history, "fitted_params_": self.get_params()}
         state["notes_"] = vars(self).get("notes_", {})
-        vars(self).update(state)  # what save writes: set_params does not change a fitted model
+        vars(self).update(fitted | state)  # what save writes: set_params does not change a fitted model
 
     def _check_parameters(self) -> None:
         for name in ("tol", "initial_state_std"):
@@ -298,6 +327,7 @@ class SequenceEstimator:
         """
         network = self._fitted()
         params = {k: v for k, v in self.fitted_params_.items() if k != "callbacks"}
+        params |= {name: getattr(self, name) for name in self._of_predict}
         params["dtype"] = network.dtype.name
         if not isinstance(params["random_state"], int | np.integer):
             params["random_state"] = None
@@ -307,12 +337,12 @@ class SequenceEstimator:
             path,
             type(self).__name__,
             network.named_parameters(),
-            {"params": params, "notes": self.notes_, **self._describe()},
+            {"params": params, "notes": self.notes_, "history": vars(self.history_), **self._describe()},
         )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a model that :meth:`save` wrote; it predicts the same bits.
+        """Read a model that :meth:`save` wrote; it predicts the same bits, and has its history.
 
         Raises
         ------
@@ -329,6 +359,7 @@ class SequenceEstimator:
             if seed is not None and (type(seed) is not int or seed < 0):
                 raise ValueError(f"random_state = {seed!r}, no integer of 0 or more")
             model.notes_ = dict(settings["notes"])
+            history = _history(settings["history"])
             model._rebuild(settings)
             # Before memory is taken for a network: can its settings, read from a file, belong to so many numbers?
             H = model.hidden_size
@@ -349,7 +380,7 @@ class SequenceEstimator:
                 own[name][...] = array
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ModelFileError(f"{path}: expected a whole {cls.__name__}, got one with {error}") from error
-        model._keep(network, History())
+        model._keep(network, history, {})
         return model
 
     # ---- what several of them need
@@ -368,6 +399,12 @@ class SequenceEstimator:
                 "sequences of another length come as a list, or as (N, T, 1)"
             )
         return sequences_of(X, lengths)
+
+
+def _history(settings: dict[str, Any]) -> History:
+    """From what a file says; anything else is a KeyError, TypeError or ValueError."""
+    logs = {str(name): [float(value) for value in values] for name, values in settings["history"].items()}
+    return History(logs, str(settings["stop_reason"]), int(settings["best_epoch"]))
 
 
 def describe_labels(labels: Array) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class SequenceClassifier(SequenceEstimator):
                 raise TypeError(f"y: expected labels of one kind, got some that have no order ({error})") from error
             if len(classes) < 2:
                 raise ValueError(f"y: expected at least two classes, got 1 class, {classes.tolist()[0]!r}")
-            encoder = Encoder.learn(part, self.min_count, self.level, self.scale)
+            encoder = self._learn(X, part, self.min_count, self.level, self.scale)
             network = self._network(encoder, len(classes), seed)
         targets = self._targets(labels, classes)
         if validation is not None:
@@ -127,7 +127,8 @@ class SequenceClassifier(SequenceEstimator):
         else:
             other, other_targets = [X[i] for i in valid], targets[valid]
         held_out = self._held_out(encoder, other, other_targets) if len(other) else None
-        data = Sequences(encoder(part, np.dtype(self.dtype)), targets[train])
+        encoded = encoder(X, np.dtype(self.dtype))
+        data = Sequences([encoded[i] for i in train], targets[train])
         self._train(
             network,
             data,
@@ -135,9 +136,8 @@ class SequenceClassifier(SequenceEstimator):
             seed=seed,
             monitor="val_accuracy" if held_out else None,
             checkpoint=checkpoint,
+            fitted={"classes_": classes, "encoder_": encoder, **self._input_facts(table, encoder.size)},
         )
-        self.classes_, self.encoder_ = classes, encoder
-        self._remember_input(table, encoder.size)
         return self
 
     def _held_out(self, encoder: Encoder, X: Any, targets: Array) -> Sequences:

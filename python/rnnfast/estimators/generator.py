@@ -208,9 +208,22 @@ class SequenceGenerator(SequenceEstimator):
             raise ValueError(f"min_count = {self.min_count}: expected tokens that come so often, got none")
         if self._goes_on():
             learnt |= {*range(encoder.size)} - {*self._forbidden}
-        self._train(network, training, held_out, seed=seed, shuffle=not whole, bucket=not whole, checkpoint=checkpoint)
-        self.encoder_, self.ends_, self.conditions_ = encoder, not whole, conditions
-        self._forbidden, self.n_features_in_ = sorted({*range(encoder.size)} - learnt), encoder.size
+        self._train(
+            network,
+            training,
+            held_out,
+            seed=seed,
+            shuffle=not whole,
+            bucket=not whole,
+            checkpoint=checkpoint,
+            fitted={
+                "encoder_": encoder,
+                "ends_": not whole,
+                "conditions_": conditions,
+                "_forbidden": sorted({*range(encoder.size)} - learnt),
+                "n_features_in_": encoder.size,
+            },
+        )
         return self
 
     def generate(

@@ -110,35 +110,43 @@ class SequenceRegressor(SequenceEstimator):
             if shape != self._shape:
                 raise ValueError(f"y: expected targets of shape {self._shape} as in the first fit, got {shape}")
         else:
-            encoder = Encoder.learn(part, self.min_count, level, self.scale)
+            encoder = self._learn(X, part, self.min_count, level, self.scale)
             mean, deviation = self._moments(np.concatenate([targets[i] for i in train]))
             network = self._network(encoder, len(mean), seed)
         if validation is not None:
             other, other_targets, other_shape = _pairs(self.per_step, level, *validation)
             if other_shape != shape:
                 raise ValueError(f"validation: expected targets of shape {shape} as in y, got {other_shape}")
+            valid = np.arange(len(other))
         else:
-            other, other_targets = [X[i] for i in valid], [targets[i] for i in valid]
+            other, other_targets = X, targets
 
-        def data(X: Any, targets: list[Array]) -> Sequences:
+        def data(X: Any, targets: list[Array], rows: Any) -> Sequences:
             with np.errstate(over="ignore"):
                 scaled = [((t - mean) / deviation).astype(self.dtype) for t in targets]
             for i, t in enumerate(scaled):
                 if not np.isfinite(t).all():
                     raise ValueError(f"y[{i}]: expected numbers that {self.dtype} can hold, got larger ones")
             encoded = encoder(X, np.dtype(self.dtype))
-            return Sequences(encoded, scaled if self.per_step else np.concatenate(scaled), per_step=self.per_step)
+            scaled = [scaled[i] for i in rows]
+            y = scaled if self.per_step else np.concatenate(scaled)
+            return Sequences([encoded[i] for i in rows], y, per_step=self.per_step)
 
         self._train(
             network,
-            data(part, [targets[i] for i in train]),
-            data(other, other_targets) if len(other) else None,
+            data(X, targets, train),
+            data(other, other_targets, valid) if len(valid) else None,
             seed=seed,
             loss="squared_error",
             checkpoint=checkpoint,
+            fitted={
+                "encoder_": encoder,
+                "target_mean_": mean,
+                "target_deviation_": deviation,
+                "_shape": shape,
+                **self._input_facts(table, encoder.size),
+            },
         )
-        self.encoder_, self.target_mean_, self.target_deviation_, self._shape = encoder, mean, deviation, shape
-        self._remember_input(table, encoder.size)
         return self
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:

@@ -87,7 +87,7 @@ class SequenceTagger(SequenceEstimator):
     scale : bool
         Bring each feature to mean 0 and deviation 1 of the training part.
     normalizer : "steps", "sequences", "both" or "sum"
-        Whether the loss, and its gradient, is averaged over steps, summed over each sequence, or summed over all.
+        What the loss, and its gradient, is divided by: see :func:`rnnfast.softmax_cross_entropy`.
 
     Attributes
     ----------
@@ -160,7 +160,7 @@ class SequenceTagger(SequenceEstimator):
             classes = np.unique(np.concatenate(labels))
             if len(classes) < 2:
                 raise ValueError(f"y: expected at least two labels, got 1, {classes.tolist()[0]!r}")
-            encoder, parts = Encoder.learn(part, self.min_count, level, self.scale), None
+            encoder, parts = self._learn(X, part, self.min_count, level, self.scale), None
             if encoder.vocabulary is not None and level == "word" and self._suffixes() and self.embedding_size:
                 parts = WordParts.learn(tokens_of(part), self._suffixes(), self.min_count)
             network = self._network(encoder, parts, len(classes), seed)
@@ -183,21 +183,27 @@ class SequenceTagger(SequenceEstimator):
                 raise ValueError(f"validation: {left_out}, and none is left")
             warnings.warn(f"validation: {left_out}", stacklevel=2)
 
-        def data(X: Any, targets: list[Array]) -> Sequences:
-            return Sequences(self._encode(X, encoder, parts), targets, per_step=True)
+        def data(X: Any, targets: list[Array], rows: Any) -> Sequences:
+            encoded = self._encode(X, encoder, parts)
+            return Sequences([encoded[i] for i in rows], [targets[i] for i in rows], per_step=True)
 
-        held_out = data([other[i] for i in known], [other_targets[i] for i in known]) if known else None
+        held_out = data(other, other_targets, known) if known else None
         self._train(
             network,
-            data(part, [targets[i] for i in train]),
+            data(X, targets, train),
             held_out,
             seed=seed,
             normalizer=self.normalizer,
             monitor="val_accuracy" if held_out else None,
             checkpoint=checkpoint,
+            fitted={
+                "classes_": classes,
+                "encoder_": encoder,
+                "parts_": parts,
+                "_columns": None,
+                "n_features_in_": encoder.size,
+            },
         )
-        self.classes_, self.encoder_, self.parts_ = classes, encoder, parts
-        self._columns, self.n_features_in_ = None, encoder.size
         return self
 
     def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> list[Array]:

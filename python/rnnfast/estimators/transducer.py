@@ -5,10 +5,11 @@ An EncoderDecoder (encoder_decoder.py) is trained on pairs, and searched for lik
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,6 +182,7 @@ class SequenceTransducer(SequenceEstimator):
     target_level: str | None = None
     scale: bool = True
 
+    _of_predict: ClassVar[tuple[str, ...]] = ("beam_width", "length_penalty", "max_length")
     encoder_: Encoder = field(init=False)
     targets_: Targets = field(init=False)
     longest_: tuple[int, int] = field(init=False)  # source and target of fit
@@ -217,7 +219,7 @@ class SequenceTransducer(SequenceEstimator):
         if self._goes_on():
             encoder, targets, longest, network = self.encoder_, self.targets_, self.longest_, self.network_
         else:
-            encoder = Encoder.learn(part, self.min_count, self.level, self.scale)
+            encoder = self._learn(X, part, self.min_count, self.level, self.scale)
             targets = Targets.learn(said, self.min_count, self.target_level or self.level)
             longest = (0, 0)
             network = self._network(encoder, targets, seed)
@@ -229,12 +231,20 @@ class SequenceTransducer(SequenceEstimator):
             held_out = self._pairs(encoder, targets, other, _targets_of(validation[1], "validation: y"))
         elif len(valid):
             held_out = self._pairs(encoder, targets, [X[i] for i in valid], [y[i] for i in valid])
-        self._train(network, data, held_out, seed=seed, checkpoint=checkpoint)
-        self.encoder_, self.targets_ = encoder, targets
-        self.longest_ = (
-            max(longest[0], int(data.source_lengths.max())), max(longest[1], int(data.lengths.max()) - 1)
-        )  # fmt: skip
-        self._remember_input(table, encoder.size)
+        longest = max(longest[0], int(data.source_lengths.max())), max(longest[1], int(data.lengths.max()) - 1)
+        self._train(
+            network,
+            data,
+            held_out,
+            seed=seed,
+            checkpoint=checkpoint,
+            fitted={
+                "encoder_": encoder,
+                "targets_": targets,
+                "longest_": longest,
+                **self._input_facts(table, encoder.size),
+            },
+        )
         return self
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> list[Any]:
@@ -297,7 +307,7 @@ class SequenceTransducer(SequenceEstimator):
         AttentionMap
             Named tuple of ``source`` (S tokens), ``target`` (T tokens, <eos> last) and ``weights`` (T, S).
         """
-        network = self._fitted()
+        network = copy.copy(self._fitted())  # of its own: the weights of its last pass are read
         if network.attention is None:
             raise ValueError("attention_weights: expected a model with attention=True, got one without")
         encoded = self.encoder_([source], network.dtype)

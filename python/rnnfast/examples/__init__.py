@@ -2,9 +2,9 @@
 
 from importlib import import_module
 
-from .example import Example, Parts, Run, mean_of
+from .example import Example, Parts, Run
 
-__all__ = ["Example", "Parts", "Run", "available", "mean_of"]
+__all__ = ["Example", "Parts", "Run", "available"]
 
 FAMILIES = ("classification", "tagging", "forecasting", "generation", "transduction")
 

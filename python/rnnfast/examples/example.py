@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import numpy as np
-
-__all__ = ["Example", "Parts", "Run", "mean_of"]
+__all__ = ["Example", "Parts", "Run"]
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,3 @@ class Example:
             name: bool(figures[name] >= number if relation == ">=" else figures[name] <= number)
             for name, (relation, number) in self.goals.items()
         }
-
-
-def mean_of(runs: list[Run]) -> dict[str, float]:
-    """The mean of each figure over runs."""
-    return {name: float(np.mean([run.figures[name] for run in runs])) for name in runs[0].figures}

@@ -161,7 +161,7 @@ def names_picture(model: Any, parts: Parts, axes: Any) -> Any:
 def load_melodies(quick: bool) -> Parts:
     """Soprano parts of Bach's chorales in C major or A minor, as tokens "pitch:duration"; 80/10/10 by melody.
 
-    Versions of one melody, whatever the rhythm and the key, are in one part.
+    Versions of one melody with the same notes and rests, whatever their lengths and the key, are in one part.
     """
     melodies = load_chorales(transpose=True)
     versions: defaultdict[Any, list[list[str]]] = defaultdict(list)
@@ -223,7 +223,7 @@ EXAMPLES = [
         baselines=text_baselines,
         picture=text_picture,
         goals={"bits": ("<=", 1.78)},
-        remark="Better than n-grams of any length. The text differs between versions of Python, and so do all figures.",
+        remark="Better than n-grams of up to six letters. The text, and so the figures, differ by version of Python.",
     ),
     Example(
         name="words",
@@ -295,7 +295,7 @@ EXAMPLES = [
         baselines=melodies_baselines,
         picture=melodies_picture,
         goals={"bits": ("<=", 3.35)},
-        remark="Bits per note, pitch and duration. Better than n-grams of any length, which know neither the beat nor "
-        "where the line is going. `write_melody` writes a new one as a MIDI file.",
+        remark="Bits per note, pitch and duration. Better than n-grams of up to five notes, which know neither the "
+        "beat nor where the line is going. `write_melody` writes a new one as a MIDI file.",
     ),
 ]
