@@ -48,7 +48,7 @@ def write(tasks: Mapping[str, Entry], pictures: Path, folder: Path) -> list[Path
     done = {name: entry for name, entry in tasks.items() if entry.get("runs")}
     written = []
     for name, entry in done.items():
-        if entry.get("picture"):
+        if entry.get("picture") and (pictures / entry["picture"]).exists():  # else it is there from before
             shutil.copyfile(pictures / entry["picture"], folder / entry["picture"])
             written.append(folder / entry["picture"])
         written.append(folder / f"{name}.md")
