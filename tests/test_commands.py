@@ -109,6 +109,15 @@ def test_regress(series: Path, capsys: Capture) -> None:
     assert "expected one CSV file" in fails(["predict", "waves.safetensors", "a", "b"], capsys)
 
 
+def test_one_step_ahead(series: Path, capsys: Capture) -> None:
+    """The default horizon, and a file of one column."""
+    Path("one.csv").write_text("v\n" + "".join(f"{np.sin(i / 5)}\n" for i in range(200)), encoding="utf-8")
+    for path in (str(series), "one.csv"):
+        result = json.loads(run(["train", path, "--epochs", "1", "--json", *FAST], capsys))
+        assert result["figures"]["RMSE"] > 0
+    assert len(run(["predict", "one.safetensors", "one.csv"], capsys).splitlines()) == 1
+
+
 def test_series_that_do_not_do(series: Path, capsys: Capture) -> None:
     assert "--target x: expected one of the columns sine, level" in fails(
         ["train", str(series), "--target", "x", *FAST], capsys
@@ -191,8 +200,9 @@ def test_predict_with_models_of_tokens(tmp_path: Path, capsys: Capture) -> None:
     )
 
 
-def test_parts_of_a_series_share_no_target() -> None:
-    X, y = rnnfast.windows(np.arange(200.0), 5, 3)
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_parts_of_a_series_share_no_target(horizon: int) -> None:
+    X, y = rnnfast.windows(np.arange(200.0), 5, horizon)
     parts = rnnfast.tasks._cut_in_order(X, y, 0)
     times = [set(part[1].ravel().tolist()) for part in (parts.train, parts.valid, parts.test)]
     assert all(times)
@@ -244,6 +254,9 @@ def test_plots(tagged: Path, capsys: Capture) -> None:
     assert main(["evaluate", "tags.safetensors", str(tagged), "--plot", "confusion.png"]) == 0
     assert Path("losses.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert Path("confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert "expected a file that ends in .png, .svg, .pdf or .jpg" in fails(
+        ["train", str(tagged), "--plot", "losses.xyz", *FAST], capsys
+    )
     assert "--plot x/y.png: expected a path in a folder that exists, x does not" in fails(
         ["train", str(tagged), "--plot", "x/y.png", *FAST], capsys
     )

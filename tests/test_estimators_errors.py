@@ -96,6 +96,37 @@ def test_predict(X: Any, wrong: Any, error: type[Exception], message: str) -> No
             call(wrong)
 
 
+@pytest.mark.parametrize(
+    ("options", "X", "error", "message"),
+    [
+        ({"n_jobs": 0}, TEXTS, ValueError, "n_jobs: expected None, a positive integer or -1 for all processors, got 0"),
+        ({"n_jobs": 1.5}, TEXTS, ValueError, "n_jobs: expected None, a positive integer"),
+        ({"callbacks": [None]}, TEXTS, TypeError, "callbacks[0]: expected a Callback, got None"),
+        (
+            {"hidden_size": 2**31},
+            TEXTS,
+            ValueError,
+            "hidden_size: expected a positive integer below 2**31, got 2147483648",
+        ),
+        ({}, [[2**40], [1], [2]], ValueError, f"X[0]: expected token ids of less than 2**31, got {2**40}"),
+        ({}, [np.array([2**63 + 5], "u8"), [1], [2]], ValueError, f"less than 2**31, got {2**63 + 5}"),
+    ],
+)
+def test_what_is_out_of_range(options: dict[str, Any], X: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        SequenceClassifier(**OPTIONS | options).fit(X, [0, 1, 1])
+
+
+def test_small_integers_of_numpy_and_all_processors() -> None:
+    options = OPTIONS | {"hidden_size": np.uint8(100), "n_jobs": -1}
+    found = SequenceClassifier(**options).fit(TEXTS, [0, 1, 1]).predict_proba(TEXTS)
+    expected = SequenceClassifier(**OPTIONS | {"hidden_size": 100}).fit(TEXTS, [0, 1, 1]).predict_proba(TEXTS)
+    np.testing.assert_array_equal(found, expected)
+    X = np.arange(24.0).reshape(3, 4, 2)
+    of_objects = SequenceClassifier(**OPTIONS).fit(X.astype(object), [0, 1, 1]).predict_proba(X)
+    np.testing.assert_array_equal(of_objects, SequenceClassifier(**OPTIONS).fit(X, [0, 1, 1]).predict_proba(X))
+
+
 def test_numbers_beyond_the_dtype() -> None:
     X = [[1.0], [0.5, 1e300]]
     with pytest.raises(ValueError, match=re.escape("X[1][1, 0] is inf, infinity or too large for float32")):
@@ -157,7 +188,7 @@ SETTINGS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"random_state": -1}, ValueError, "random_state: expected an integer of 0 or more, got -1"),
     ({"min_count": 0}, ValueError, "min_count: expected a positive integer, got 0"),
     ({"dtype": "float16"}, TypeError, "dtype: expected float32 or float64, got float16"),
-    ({"n_jobs": 0}, ValueError, "num_threads: expected a positive integer, got 0"),
+    ({"n_jobs": 0}, ValueError, "n_jobs: expected None, a positive integer or -1 for all processors, got 0"),
 ]
 
 

@@ -244,6 +244,8 @@ def _check_plot(path: str | None) -> None:
         return
     if not Path(path).parent.is_dir():
         raise CommandError(f"--plot {path}: expected a path in a folder that exists, {Path(path).parent} does not")
+    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf", ".jpg"):
+        raise CommandError(f"--plot {path}: expected a file that ends in .png, .svg, .pdf or .jpg")
     if importlib.util.find_spec("matplotlib") is None:
         raise CommandError('--plot needs matplotlib: pip install "rnnfast[plots]"')
 

@@ -264,7 +264,7 @@ class EncoderDecoder(Model):
         self.decoder = Recurrent(
             cell, target_embedding or target_size, hidden_size, num_layers, False, dropout, **recurrent
         )
-        memory_size = hidden_size * self.encoder.directions
+        memory_size = self.encoder.hidden_size * self.encoder.directions
         self.bridge = [
             [Dense(memory_size, hidden_size, **options) for _ in range(num_layers)] for _ in range(self.encoder.states)
         ]

@@ -211,6 +211,7 @@ class Recurrent(Layer):
         _check_dropout(dropout)
         if num_threads is not None:
             _check_sizes(num_threads=num_threads)
+        input_size, hidden_size, num_layers = int(input_size), int(hidden_size), int(num_layers)  # 4 H overflows int8
         self.cell, self.input_size, self.hidden_size = cell, input_size, hidden_size
         self.num_layers, self.bidirectional, self.dropout = num_layers, bidirectional, dropout
         if recompute is not None:
@@ -534,8 +535,8 @@ def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int | np.integer):
             raise TypeError(f"{name}: expected a positive integer, got {size!r}")
-        if size < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {size}")
+        if not 1 <= size < 2**31:
+            raise ValueError(f"{name}: expected a positive integer{'' if size < 1 else ' below 2**31'}, got {size}")
 
 
 def _check_dropout(dropout: float) -> None:

@@ -162,11 +162,12 @@ class Network(Model):
             recompute=recompute,
         )
         layers["recurrent"] = self.recurrent
-        states = self.recurrent.states * num_layers * self.recurrent.directions * hidden_size
+        r = self.recurrent
+        states = r.states * r.num_layers * r.directions * r.hidden_size
         self.condition = None if condition_size is None else Dense(condition_size, states, dtype=dtype, seed=rng)
         if self.condition is not None:
             layers["condition"] = self.condition
-        self.dense = Dense(hidden_size * self.recurrent.directions, output_size, dtype=dtype, seed=rng)
+        self.dense = Dense(r.hidden_size * r.directions, output_size, dtype=dtype, seed=rng)
         layers["dense"] = self.dense
         self._join(layers)
         self.state: tuple[Array, ...] | None = None

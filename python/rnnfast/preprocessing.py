@@ -321,6 +321,7 @@ def windows(
     """
     _check_positive("length", length)
     _check_positive("horizon", horizon)
+    length, horizon = int(length), int(horizon)  # sums of NumPy's small integers overflow
     arrays = []
     for name, given in (("series", series), ("target", series if target is None else target)):
         try:

@@ -176,7 +176,7 @@ def _cut_in_order(X: Any, y: Any, seed: int) -> Parts:
     """The last 15 % to measure on, the 15 % before them to choose the best pass with; no target is in two parts."""
     a, b = round(0.7 * len(X)), round(0.85 * len(X))
     overlap = (y.shape[1] if y.ndim == 2 else 1) - 1  # windows whose future reaches into the next part
-    if not overlap < a < b - overlap < b < len(X):
+    if not (overlap < a < b - overlap and b < len(X)):
         raise TaskError(f"{len(X)} examples are too few to hold out the last 15 %")
     return Parts((X[: a - overlap], y[: a - overlap]), (X[b:], y[b:]), (X[a : b - overlap], y[a : b - overlap]))
 

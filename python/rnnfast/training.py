@@ -206,6 +206,10 @@ def fit(
     rng = np.random.default_rng(seed)
     trainer = _Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate)
     callbacks = list(callbacks)
+    for i, callback in enumerate(callbacks):
+        if not hasattr(callback, "on_train_begin"):
+            raise TypeError(f"callbacks[{i}]: expected a Callback, got {callback!r}")
+        callback.set_model(model)
     model.stop_training = False
     run = Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
     facts: dict[str, Any] = {}
@@ -231,8 +235,6 @@ def fit(
             return "target loss"
         return "no improvement" if patience is not None and run.waited >= patience else None
 
-    for callback in callbacks:
-        callback.set_model(model)
     _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
     reason = rule(history["loss"][-1]) if history["loss"] else None
     with _Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):

@@ -73,8 +73,8 @@ PARAMETERS = """cell : str
         same model, bit for bit.
     dtype : "float32" or "float64"
     n_jobs : int, optional
-        Threads of the recurrent layers; None is :func:`rnnfast.get_num_threads`, which all else takes. Results do not
-        depend on it.
+        Threads of the recurrent layers; -1 is one for each processor, None is :func:`rnnfast.get_num_threads`, which
+        all else takes. Results do not depend on it.
     verbose : int
         1 prints a line for each pass.
     warm_start : bool
@@ -218,7 +218,7 @@ class SequenceEstimator:
             "initial_state_std": self.initial_state_std,
             "dtype": self.dtype,
             "seed": seed,
-            "num_threads": self.n_jobs,
+            "num_threads": os.cpu_count() if self.n_jobs == -1 else self.n_jobs,
         }
 
     def _train(
@@ -290,6 +290,9 @@ class SequenceEstimator:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value < math.inf:
                 raise ValueError(f"{name}: expected a number of 0 or more, got {value!r}")
+        n = self.n_jobs
+        if n is not None and (isinstance(n, bool) or not isinstance(n, int | np.integer) or not (n >= 1 or n == -1)):
+            raise ValueError(f"n_jobs: expected None, a positive integer or -1 for all processors, got {n!r}")
         if not isinstance(self.callbacks, Iterable) or isinstance(self.callbacks, str):
             raise TypeError(f"callbacks: expected an iterable of Callback, got {self.callbacks!r}")
         try:

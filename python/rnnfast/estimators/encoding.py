@@ -67,7 +67,11 @@ class Encoder:
             vocabulary = Vocabulary.build(tokens_of(X, level), min_count=min_count)
             return cls(kind, vocabulary, len(vocabulary), level)
         if kind == "ids":
-            return cls(kind, None, 2 + max(int(_ids(s, f"X[{i}]").max()) for i, s in enumerate(X)))  # last: unknown
+            largest = [int(_ids(s, f"X[{i}]").max()) for i, s in enumerate(X)]
+            if max(largest) >= 2**31:
+                i = int(np.argmax(np.array(largest, object)))
+                raise ValueError(f"X[{i}]: expected token ids of less than 2**31, got {largest[i]}")
+            return cls(kind, None, 2 + max(largest))  # the last one: unknown
         encoder = cls(kind, None, _features(X[0], "X[0]").shape[1])
         if scale:
             encoder.mean, encoder.deviation = moments(np.concatenate(encoder(X, np.dtype(np.float64))))
@@ -81,7 +85,7 @@ class Encoder:
         if self.vocabulary is not None:
             encoded: list[Array] = [self.vocabulary.encode(tokens) for tokens in tokens_of(X, self.level)]
         elif kind == "ids":
-            encoded = [np.minimum(_ids(s, f"X[{i}]"), self.size - 1) for i, s in enumerate(X)]
+            encoded = [np.minimum(_ids(s, f"X[{i}]"), self.size - 1).astype(np.int64) for i, s in enumerate(X)]
         else:
             with np.errstate(over="ignore"):  # too large for dtype: an infinity, and an error
                 encoded = [self._scaled(s, f"X[{i}]", dtype) for i, s in enumerate(X)]
@@ -172,7 +176,7 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
             )
         if X.ndim == 2 and X.shape[1] == 0 and len(X):
             raise ValueError(f"{name}: 0 feature(s) (shape={X.shape}) while a minimum of 1 is required.")
-        if X.ndim == 2 and X.dtype.kind == "O":
+        if X.ndim >= 2 and X.dtype.kind == "O":
             X = _numbers(X, name)
     if lengths is None:
         return X
@@ -303,8 +307,8 @@ def rebuild_moments(mean: Any, deviation: Any, size: int) -> tuple[Array, Array]
     return m, d
 
 
-def _ids(sequence: Any, name: str) -> NDArray[np.int64]:
-    ids: NDArray[np.int64] = as_array(sequence, name).astype(np.int64)
+def _ids(sequence: Any, name: str) -> Array:
+    ids = as_array(sequence, name)
     if ids.min(initial=0) < 0:
         raise ValueError(f"{name}: expected token ids of 0 or more, got {ids.min()}")
     return ids

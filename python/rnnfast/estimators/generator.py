@@ -166,6 +166,8 @@ class SequenceGenerator(SequenceEstimator):
             _check_positive(name, value)
         sequences, whole = one_or_many(X, self.level, lengths)
         for i, sequence in enumerate(sequences):
+            if not hasattr(sequence, "__len__"):
+                raise TypeError(f"X[{i}]: expected a string, or a list of tokens or of integers, got {sequence!r}")
             if len(sequence) == 0:
                 raise ValueError(f"X{'' if whole else f'[{i}]'}: expected at least one token, got {sequence!r}")
         if whole and y is not None:

@@ -209,6 +209,7 @@ class SequenceTransducer(SequenceEstimator):
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         """
+        self._check_max_length()
         if self.truncate is not None:
             raise ValueError(f"truncate: expected None, for a source is read as a whole, got {self.truncate}")
         seed, table = self._seed(), X if lengths is None else None
@@ -356,11 +357,15 @@ class SequenceTransducer(SequenceEstimator):
                     found[i], scores[i] = [self.targets_.decode(ids) for ids in best], value
         return found, scores
 
+    def _check_max_length(self) -> None:
+        n = self.max_length
+        if n is not None and (not isinstance(n, int | np.integer) or n < 1):
+            raise ValueError(f"max_length: expected None or a positive integer, got {n!r}")
+
     def _limits(self, source_lengths: Array) -> Array:
         """Most tokens of the prediction of each source: of its length alone, whatever stands beside it."""
+        self._check_max_length()
         if self.max_length is not None:
-            if not isinstance(self.max_length, int | np.integer) or self.max_length < 1:
-                raise ValueError(f"max_length: expected None or a positive integer, got {self.max_length!r}")
             return np.full(len(source_lengths), self.max_length)
         source, target = self.longest_
         limits: Array = 2 * max(target, 1) * np.maximum(1, -(-source_lengths // max(source, 1)))

@@ -154,7 +154,8 @@ def load_prices(quick: bool) -> Parts:
     stocks = load_stocks()
     prices = np.log(np.column_stack([stocks[ticker][1] for ticker in TICKERS]))  # (123, 4)
     X, following = windows(100 * np.diff(prices, axis=0), MONTHS, QUARTER)
-    parts = in_time(X, following.cumsum(axis=1), MONTHS, QUARTER)
+    date = stocks[TICKERS[0]][0][MONTHS + 1 : MONTHS + 1 + len(X)]
+    parts = in_time(X, following.cumsum(axis=1), MONTHS, QUARTER, date=date)
     return last_of(parts, 40) if quick else parts
 
 
