@@ -333,6 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--from", type=Path, dest="source", metavar="FILE", help="measure nothing: pages from this file"
     )
+    parser.add_argument("--busy", action="store_true", help="say on the pages that other work ran on the machine")
     parser.add_argument("--quick", action="store_true", help="small data and one pass: does everything work?")
     options = parser.parse_args(arguments)
     path = options.source or options.json
@@ -372,6 +373,8 @@ def _task(example: Example, entry: Entry, options: Any, picture: Path, save: Cal
                 entry.pop(name, None)
         if len(entry.get("runs", [])) < options.seeds:
             measure(example, entry, options.seeds, picture, save, options.quick)
+            entry["busy"] = entry.get("busy", False) or options.busy
+            save()
         else:  # titles and remarks may have changed
             entry.update(describe(example, example.load(options.quick)))
             save()
