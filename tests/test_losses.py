@@ -261,3 +261,8 @@ Y, YT = np.zeros(3, int), np.zeros((3, 4), int)
 def test_errors(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         call()
+
+
+def test_softmax_of_a_number() -> None:
+    with pytest.raises(ValueError, match=re.escape("logits: expected at least one axis, got the number 5.0")):
+        softmax(5.0)

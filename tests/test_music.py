@@ -134,3 +134,9 @@ def test_errors(tmp_path: Path, arguments: dict[str, Any], message: str) -> None
     with pytest.raises(ValueError, match=re.escape(message)):
         write_midi(tmp_path / "a.mid", **{"notes": [(60, 1)], **arguments})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_notes_at_all(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=re.escape("notes: expected (pitch, duration) pairs, got None")):
+        write_midi(tmp_path / "none.mid", None)  # type: ignore[arg-type]
+    assert not (tmp_path / "none.mid").exists()

@@ -28,6 +28,8 @@ def softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
     array([0.5, 0.5])
     """
     z = np.asarray(logits)
+    if z.ndim == 0:
+        raise ValueError(f"logits: expected at least one axis, got the number {z}")
     if z.dtype not in (np.float32, np.float64):
         z = z.astype(np.float64)
     return np.moveaxis(_core.softmax(np.moveaxis(z, axis, -1)), -1, axis)

@@ -426,6 +426,9 @@ def _scores(right: int, predicted: int, true: int) -> Scores:
 
 def _pairs(y_true: Any, y_pred: Any) -> list[tuple[Any, Any]]:
     """(true, predicted) of every step; at least one."""
+    for name, y in (("y_true", y_true), ("y_pred", y_pred)):
+        if isinstance(y, np.ndarray) and y.ndim == 0:
+            raise TypeError(f"{name}: expected a sequence of labels or sequences, got {y}")
     _same_length("y_true", y_true, "y_pred", y_pred, "labels or sequences")
     pairs: list[tuple[Any, Any]] = []
     for i, (t, p) in enumerate(zip(y_true, y_pred, strict=True)):

@@ -70,6 +70,8 @@ def write_midi(
     _check_byte("program", program, 0)
     _check_byte("velocity", velocity, 1)
     track = bytearray(b"\x00\xff\x51\x03" + microseconds.to_bytes(3, "big") + bytes([0, 0xC0, program]))
+    if not isinstance(notes, Iterable):
+        raise TypeError(f"notes: expected (pitch, duration) pairs, got {notes!r}")
     now, last = 0.0, 0  # the end of the last note in quarter notes; the tick of the last event
     for place, note in enumerate(notes):
         keys, duration = _check_note(f"notes[{place}]", note)
