@@ -6,6 +6,7 @@ page shows and a test runs. It must not measure.
 
 from __future__ import annotations
 
+import json
 import shutil
 import statistics
 from collections.abc import Mapping
@@ -24,7 +25,8 @@ GOALS = {True: 3.0, False: 2.0}  # how many times faster than PyTorch: on ragged
 
 def code_of(example: Example, parts: Parts) -> str:
     """The program that trains the example and prints its figures."""
-    params = "".join(f"    {name}={value!r},\n" for name, value in example.params.items())
+    values = {name: json.dumps(v) if isinstance(v, str) else repr(v) for name, v in example.params.items()}
+    params = "".join(f"    {name}={value},\n" for name, value in values.items())
     if parts.train[1] is not None:
         data, held_out, valid = "X, y", "X, y", "parts.valid"
     else:
