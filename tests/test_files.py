@@ -269,7 +269,7 @@ WRONG: list[tuple[tuple[str, ...], list[Any]]] = [
     (("params", "dropout"), ["0", 1.0, -1, None, [], float("nan")]),
     (("params", "dtype"), ["float64", "float16", "x", 5, {}, [1]]),
     (("params", "random_state"), ["x", -1, [-1], {}]),
-    (("params", "n_jobs"), ["two", 0, -1, 1.5, []]),
+    (("params", "n_jobs"), ["two", 0, -2, 1.5, []]),
     (("classes",), [None, 5, "ab", [], ["a"], ["a", "a"], [["a"], ["b"]], ["a", "b", "c"], [["a"], "b"], {}]),
     (("classes_dtype",), ["x", "<i8", "M8[s]", "|V8", "f4,f4", None, 5, {}, "S4", "(2,)i4", "<f8", "("]),
     (("encoder",), [None, 5, [], "x", {}]),
