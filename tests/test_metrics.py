@@ -267,3 +267,9 @@ def test_error_messages(call: Any, kind: type[Exception], message: str) -> None:
 def test_what_is_public() -> None:
     defined = {n for n, v in vars(metrics).items() if getattr(v, "__module__", "") == "rnnfast.metrics" and n[0] != "_"}
     assert defined - {"Labels"} == set(metrics.__all__)
+
+
+@pytest.mark.parametrize("measure", [metrics.accuracy, metrics.balanced_accuracy, metrics.root_mean_squared_error])
+def test_one_number_is_no_sequence(measure: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape("y_true: expected a sequence of")):
+        measure(np.array(3), np.array(3))

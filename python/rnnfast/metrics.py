@@ -426,9 +426,6 @@ def _scores(right: int, predicted: int, true: int) -> Scores:
 
 def _pairs(y_true: Any, y_pred: Any) -> list[tuple[Any, Any]]:
     """(true, predicted) of every step; at least one."""
-    for name, y in (("y_true", y_true), ("y_pred", y_pred)):
-        if isinstance(y, np.ndarray) and y.ndim == 0:
-            raise TypeError(f"{name}: expected a sequence of labels or sequences, got {y}")
     _same_length("y_true", y_true, "y_pred", y_pred, "labels or sequences")
     pairs: list[tuple[Any, Any]] = []
     for i, (t, p) in enumerate(zip(y_true, y_pred, strict=True)):
@@ -468,7 +465,7 @@ def _sequence(name: str, value: Any) -> Any:
 
 def _same_length(true_name: str, true: Any, name: str, predicted: Any, what: str) -> None:
     for key, value in ((true_name, true), (name, predicted)):
-        if isinstance(value, str | bytes) or not hasattr(value, "__len__"):
+        if isinstance(value, str | bytes) or not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
             raise TypeError(f"{key}: expected a sequence of {what}, got {value!r}")
     if len(predicted) != len(true):
         raise ValueError(f"{name}: expected {len(true)} {what} as in {true_name}, got {len(predicted)}")

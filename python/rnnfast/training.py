@@ -407,18 +407,17 @@ class _Trainer:
 
     def _batch(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any) -> Iterator[_Part]:
         k, steps = self.truncate, int(lengths.max(initial=0))
+        ids, *condition = x if isinstance(x, tuple) else (x,)
         if k is None or steps <= k:
             yield self._update(x, y, lengths, state)
         elif not self.per_step:  # walk to the last k steps of each sequence without a tape, then train on those
             early = np.maximum(lengths - k, 0)
-            ids, *condition = x if isinstance(x, tuple) else (x,)
             before = ids[:, : int(early.max())]
             self.model.forward((before, *condition) if condition else before, lengths=early, state=state)
             last = ids[np.arange(len(ids))[:, None], np.minimum(early[:, None] + np.arange(k), steps - 1)]
             part = self._update((last, *condition) if condition else last, y, lengths - early, self.model.state)
             yield replace(part, steps=int(lengths.sum()))
         else:
-            ids, *condition = x if isinstance(x, tuple) else (x,)
             for start in range(0, steps, k):
                 piece = slice(start, start + k)
                 xs: Any = (ids[:, piece], *condition) if condition else ids[:, piece]
