@@ -59,7 +59,7 @@ class BackwardPass {
             if (call.x.ids || schedule.rows == 0) fill_zero(call.dWx + i * row_length, row_length);
         for (Index a, b = schedule.steps; b > 0; b = a) {
             a = segment_start<T>(schedule, b);
-            segment(a, b);
+            if (!segment(a, b)) return;
         }
         if (schedule.rows == 0) {
 #pragma omp single
@@ -73,9 +73,11 @@ class BackwardPass {
     }
 
   private:
-    void segment(Index a, Index b) {
-        if (schedule.every) compute_again(a, b);
-        over_slabs(schedule, barriers, [&](Index index, const Member& member, int) { slab(index, a, b, member); });
+    // False where the call is to end early.
+    bool segment(Index a, Index b) {
+        if (schedule.every && compute_again(a, b)) return false;
+        if (over_slabs(schedule, barriers, [&](Index index, const Member& member, int) { slab(index, a, b, member); }))
+            return false;
         const Index begin = schedule.offset[a], end = schedule.offset[b];
 #pragma omp for schedule(dynamic, 1) nowait
         for (Index task = 0; task < dx_tasks(end - begin); ++task) dx_task(begin, end, task);
@@ -89,11 +91,12 @@ class BackwardPass {
 #pragma omp for schedule(static)
             for (Index task = 0; task < tasks(); ++task) update_task(update, task);
         }
+        return true;
     }
 
     // The tape of a segment, from the checkpoint before it. Behind it come the rows of the next one that the next
     // update needs.
-    void compute_again(Index a, Index b) {
+    bool compute_again(Index a, Index b) {
         const Index rows = schedule.offset[b] - schedule.offset[a];
         const Index behind = smaller(updates_left * update_rows<T>, schedule.rows) - schedule.offset[b];
         const Index gate_panels = hidden.count() * Cell::pre;
@@ -107,7 +110,7 @@ class BackwardPass {
         again.tape.first_row = schedule.offset[a];
         again.first_step = a;
         again.last_step = b;
-        forward_slabs<Cell>(again, size.forward_scratch, barriers);
+        return forward_slabs<Cell>(again, size.forward_scratch, barriers);
     }
 
     T* gradient(Index slab, int k) const {
@@ -125,7 +128,7 @@ class BackwardPass {
 
     // Back through the steps a..b-1: the gradients of the states and, in place of the activations, those of the
     // pre-activations.
-    void slab(Index index, Index a, Index b, const Member& member) const {
+    void slab(Index index, Index a, Index b, Member member) const {
         const Index begin = schedule.slab[index];
         const Index first = part(hidden.count(), member.team, member.index);
         const Index last = part(hidden.count(), member.team, member.index + 1);  // blocks of units: this member's
@@ -136,7 +139,7 @@ class BackwardPass {
             for (Index row = active(index, t + 1); row < rows; ++row)
                 read_final_gradient(schedule.order[begin + row], row, first, last, d);
             for (Index block = first; block < last; ++block) pointwise(t, begin, rows, block, d);
-            member.wait();  // the product needs the gradients of all units
+            if (member.wait()) return;  // the product needs the gradients of all units
             const T* gates = tape_row(call.tape.gates, schedule.offset[t] + begin, Gates<Cell>::recurrent_first);
             product_of_blocks(first, last, rows, hidden, k, gates, weights.WhT(0), ConstPanels<T>{d[0], state_stride},
                               Panels<T>{d[0], state_stride});
@@ -167,6 +170,7 @@ class BackwardPass {
 
     // dx = dgates Wx^T for one chunk of the packed rows begin..end-1 and one part of the inputs
     void dx_task(Index begin, Index end, Index task) const {
+        if (stopped(schedule.interrupt)) return;
         const Index parts = dx_parts(end - begin);
         const Index first = part(inputs.count(), parts, task % parts);
         const Index last = part(inputs.count(), parts, task % parts + 1);
@@ -200,6 +204,7 @@ class BackwardPass {
     Index tasks() const { return hidden.count() * Cell::pre * tasks_per_panel(); }
 
     void update_task(Index update, Index task) const {
+        if (stopped(schedule.interrupt)) return;
         const Index panel = task / tasks_per_panel(), first = update * update_rows<T>, rows = update_size(update);
         Index of = task % tasks_per_panel();
         const Index block = panel / Cell::pre, units = hidden.units(block);

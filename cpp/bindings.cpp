@@ -16,6 +16,7 @@
 #include "operation_bindings.hpp"
 #include "problem.hpp"
 #include "process.hpp"
+#include "released.hpp"
 #include "schedule.hpp"
 #include "stream.hpp"
 
@@ -87,6 +88,25 @@ struct PackedWeights {
     Buffer packed[2];  // for floating x, for token ids, which leave Wx out; each packed by the first pass of its kind
     bool ready[2] = {false, false};
 
+    // Packs for an input of that kind, once; holds the GIL meanwhile, so that nobody else does.
+    template <class T>
+    void pack(bool ids, int threads) {
+        if (ready[ids]) return;
+        OwnedSchedule nothing(0, 0, nullptr, false);
+        nothing.share(threads, 0, 0, 0);
+        Forward<T> call{};
+        call.shape = {0, 0, arrays.D, arrays.H};
+        call.schedule = nothing.view();
+        call.schedule.threads = threads;
+        if (ids) call.x.ids = reinterpret_cast<const Index*>(this);  // no row is read
+        call.weights = arrays.view<T>();
+        const Kernel<T>& kernel = kernel_of<T>(cell);
+        packed[ids] = numbers<T>(static_cast<double>(kernel.sizes(call.shape, call.schedule, ids).forward_weights));
+        call.packed = packed[ids].template as<T>();
+        kernel.forward(call);
+        ready[ids] = true;
+    }
+
     PackedWeights(const py::object& cell, const py::object& Wx, const py::object& Wh, const py::object& b)
         : cell(find_cell(cell)), arrays(this->cell, Wx, Wh, b, -1, floating) {
         arrays.copy();  // later changes of the caller's do not reach it
@@ -139,10 +159,12 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
                                          : rows_to_write<T>(out, "h", {shape.N, shape.T, shape.H}, h_stride);
         std::vector<py::array_t<T>> final_states;
         for (int k = 0; k < cell.states; ++k) final_states.push_back(new_array<T>("state", {shape.N, shape.H}));
-        const bool ids = x.is_ids(), is_packed = handle && handle->ready[ids];
-        Buffer own;
-        Buffer& packed = handle ? handle->packed[ids] : own;
-        if (!is_packed) packed = numbers<T>(static_cast<double>(sizes.forward_weights));
+        const bool ids = x.is_ids();
+        Buffer packed;
+        if (handle)
+            handle->pack<T>(ids, schedule.view().threads);
+        else
+            packed = numbers<T>(static_cast<double>(sizes.forward_weights));
         Buffer scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * schedule.view().threads);
         std::unique_ptr<Tape> tape;
         if (with_tape) {
@@ -167,15 +189,13 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         if (tape && !tape->schedule.view().every) call.tape = tape->template rows<T>(sizes);
         for (int k = 0; k < cell.states && tape; ++k) call.checkpoint[k] = tape->checkpoint[k].template as<T>();
         call.last_step = steps;
-        call.packed = packed.as<T>();
-        call.is_packed = is_packed;
+        call.packed = (handle ? handle->packed[ids] : packed).template as<T>();
+        call.is_packed = handle;
         call.scratch = scratch.as<T>();
-        {
-            std::optional<py::gil_scoped_release> release;
-            if (!handle || is_packed) release.emplace();  // nobody else uses a handle while it is packed
+        without_gil([&](Interrupt* interrupt) {
+            call.schedule.interrupt = interrupt;
             kernel.forward(call);
-        }
-        if (handle) handle->ready[ids] = true;
+        });
         return py::make_tuple(h, states_tuple(final_states), tape ? py::cast(std::move(tape)) : py::none());
     });
 }
@@ -262,10 +282,10 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         for (int k = 0; k < tape.cell.states; ++k) call.dinitial[k] = dinitial[k].mutable_data();
         call.packed = packed.as<T>();
         call.scratch = scratch.as<T>();
-        {
-            const py::gil_scoped_release release;
+        without_gil([&](Interrupt* interrupt) {
+            call.schedule.interrupt = call.again.schedule.interrupt = interrupt;
             kernel.backward(call);
-        }
+        });
         tape.gates = Buffer();  // back to the shelf, for the next forward pass
         for (int k = 0; k < max_states; ++k) tape.state[k] = Buffer(), tape.checkpoint[k] = Buffer();
         return py::make_tuple(dx ? py::object(*dx) : py::none(), dWx, dWh, db ? py::object(*db) : py::none(),
@@ -377,17 +397,21 @@ PYBIND11_MODULE(_core, m) {
     m.def("instruction_sets", &instruction_set_list);
     m.def("compiler", &compiler);
     m.def("multiply_add_rate", [](double seconds) {
-        const py::gil_scoped_release release;
-        return kernels->multiply_add_rate(seconds);
+        double rate = 0;
+        without_gil([&](Interrupt*) { rate = kernels->multiply_add_rate(seconds); });
+        return rate;
     });
     m.def("read_rate", [](Index bytes, double seconds) {
         if (bytes < 1024) throw py::value_error("bytes: expected at least 1024, got " + std::to_string(bytes));
         py::array_t<char> data(bytes + 64);  // NumPy's, not a buffer that is kept
         const auto place = reinterpret_cast<std::uintptr_t>(data.mutable_data());
         auto* const numbers = reinterpret_cast<float*>((place + 63) / 64 * 64);  // as packed weights are
-        const py::gil_scoped_release release;
-        for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
-        return kernels->read_rate(numbers, bytes, seconds);
+        double rate = 0;
+        without_gil([&](Interrupt*) {
+            for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
+            rate = kernels->read_rate(numbers, bytes, seconds);
+        });
+        return rate;
     });
     bind_operations(m, *kernels->operations, threads_by_default);
 }

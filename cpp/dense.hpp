@@ -10,6 +10,7 @@
 #include "elementwise.hpp"
 #include "layout.hpp"
 #include "operations.hpp"
+#include "team.hpp"
 
 namespace rnnfast::RNNFAST_ISA {
 
@@ -68,6 +69,7 @@ void rows_product(const Rows& rows, const T* a, const PackedMatrix<T>& matrix, c
     T* const start = result + dense_panels * stride;
 #pragma omp for schedule(dynamic, 1)
     for (Index task = 0; task < chunks * groups; ++task) {
+        if (stopped(rows.interrupt)) continue;
         const Index group = task / chunks, chunk = task % chunks;  // neighbours share the panels of a group
         const Index first = part(rows.count, chunks, chunk), count = part(rows.count, chunks, chunk + 1) - first;
         const Index block = group * dense_panels, panels = smaller(dense_panels, columns.count() - block);
@@ -130,12 +132,14 @@ void weight_gradients(const DenseGradient<T>& call, const T* x, T* scratch) {
     const Index parts = threads == 1 ? 1 : smaller(inputs.count(), (2 * threads + groups - 1) / groups);
 #pragma omp for schedule(dynamic, 1)
     for (Index task = 0; task < groups * parts; ++task) {
+        if (stopped(call.rows.interrupt)) continue;
         const Index group = task / parts, block = group * update_panels;
         const Index panels = smaller(update_panels, columns.count() - block);
         const Blocks<T> some{smaller(call.K - block * W, panels * W)};
         const Index first_unit = part(inputs.count(), parts, task % parts);
         const Index last_unit = part(inputs.count(), parts, task % parts + 1);
         for (Index first = 0; first == 0 || first < M; first += most) {
+            if (stopped(call.rows.interrupt)) break;
             const Index count = smaller(most, M - first);
             pack_rows(call.rows, call.d, call.K, first, count, block * W, some.n, scratch, most * W);
             for (Index p = 0; p < panels; ++p) {

@@ -21,7 +21,7 @@ class ForwardSlab {
     const Forward<T>& call;
     const Schedule& schedule;
     const Index begin, end;  // sorted positions
-    const Member member;
+    Member member;
     const Blocks<T> hidden, inputs;
     const Index first_block, last_block;  // of units: this member's
     const ForwardWeights<Cell, T> weights;
@@ -55,7 +55,7 @@ class ForwardSlab {
     void run() {
         const Index longest = begin < end ? schedule.length[begin] : 0, steps = smaller(longest, call.last_step);
         read_initial_state();
-        member.wait();
+        if (member.wait()) return;
         for (Index first = call.first_step, last; first < steps; first = last) {
             Index rows = active(first);
             for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
@@ -65,7 +65,8 @@ class ForwardSlab {
                 for (Index block = first_block; block < last_block; ++block)
                     input_gates(first, last, rows, block, gates + block * Cell::pre * gate_stride);
             Index row = 0;
-            for (Index t = first; t < last; row += active(t), ++t) step(t, gates + row * W, together);
+            for (Index t = first; t < last; row += active(t), ++t)
+                if (step(t, gates + row * W, together)) return;
         }
         for (Index s = begin + member.index; s < end && call.h; s += member.team) {  // padding
             for (Index t = schedule.length[s]; t < call.shape.T; ++t)
@@ -163,8 +164,8 @@ class ForwardSlab {
     }
 
     // gates_t [blocks * pre, active(t), W]: with_input, what x contributes is there; else one block's space is used
-    // for all, one after the other
-    void step(Index t, T* gates_t, bool with_input) {
+    // for all, one after the other. True where the call is to end early.
+    bool step(Index t, T* gates_t, bool with_input) {
         const Index rows = active(t);
         const Reduction k{hidden.count(), state_stride, 1, 0, hidden.last()};
         constexpr Index first = Gates<Cell>::recurrent_first;
@@ -181,10 +182,11 @@ class ForwardSlab {
                     ConstPanels<T>{out.data, gate_stride}, out);
             for (Index b = block; b < next; ++b) pointwise(t, b, panels_of(b));
         }
-        member.wait();  // from here on h_next is complete and h no longer read
+        if (member.wait()) return true;  // from here on h_next is complete and h no longer read
         T* swapped = h;
         h = h_next;
         h_next = swapped;
+        return false;
     }
 
     // The cell on the units of one block, all rows of step t.
@@ -218,9 +220,9 @@ class ForwardSlab {
 
 // All slabs, by the threads of a parallel region. scratch_size: of a thread, in numbers
 template <class Cell, class T>
-void forward_slabs(const Forward<T>& call, Index scratch_size, SpinBarrier* barriers) {
+bool forward_slabs(const Forward<T>& call, Index scratch_size, SpinBarrier* barriers) {
     T* const scratch = call.scratch + omp_get_thread_num() * scratch_size;
-    over_slabs(call.schedule, barriers, [&](Index slab, const Member& member, int leader) {
+    return over_slabs(call.schedule, barriers, [&](Index slab, const Member& member, int leader) {
         ForwardSlab<Cell, T>(call, slab, member, scratch, call.scratch + leader * scratch_size).run();
     });
 }

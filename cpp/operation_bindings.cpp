@@ -16,6 +16,7 @@
 
 #include "arrays.hpp"
 #include "memory.hpp"
+#include "released.hpp"
 
 namespace rnnfast {
 namespace {
@@ -65,9 +66,10 @@ int threads_for(double work) {
 // Calls without the GIL where that is worth it.
 template <class Call>
 void run(double work, Call call) {
-    std::optional<py::gil_scoped_release> release;
-    if (work > 20'000) release.emplace();
-    call();
+    if (work > 20'000)
+        without_gil(call);
+    else
+        call(nullptr);
 }
 
 // The valid rows of N sequences of T steps.
@@ -143,7 +145,7 @@ py::tuple softmax_cross_entropy(const py::array& logits_, const Numbers<Index>& 
         call.class_weight = class_weight ? source(*class_weight, K) : nullptr;
         call.gradient = gradient.mutable_data();
         call.loss = loss.data();
-        run(rows.work(), [&] { operations_of<T>().cross_entropy(call); });
+        run(rows.work(), [&](Interrupt*) { operations_of<T>().cross_entropy(call); });
         double sum = 0;
         for (const double of_a_row : loss) sum += of_a_row;
         return py::make_tuple(sum, gradient);
@@ -158,7 +160,7 @@ py::array softmax(const py::array& logits_) {
         const double work = 2.0 * static_cast<double>(logits.size());
         auto out = new_array<T>("probabilities", shape_of(logits, K));
         const Softmax<T> call{rows, K, logits.data(), out.mutable_data(), threads_for(work)};
-        run(work, [&] { operations_of<T>().softmax(call); });
+        run(work, [&](Interrupt*) { operations_of<T>().softmax(call); });
         return out;
     });
 }
@@ -194,7 +196,7 @@ void optimize(const std::string& rule, py::array parameters, const py::array& gr
         call.root_scale = static_cast<T>(root_scale);
         call.epsilon = static_cast<T>(epsilon);
         call.threads = threads_for(work);
-        run(work, [&] { operations_of<T>().optimize(call); });
+        run(work, [&](Interrupt*) { operations_of<T>().optimize(call); });
     });
 }
 
@@ -205,7 +207,7 @@ double sum_of_squares(const py::array& x_) {
         const double work = 0.3 * static_cast<double>(x.size());
         std::vector<double> sums(static_cast<std::size_t>((x.size() + square_piece - 1) / square_piece));
         const int threads = threads_for(work);
-        run(work, [&] { operations_of<T>().squares(x.data(), x.size(), sums.data(), threads); });
+        run(work, [&](Interrupt*) { operations_of<T>().squares(x.data(), x.size(), sums.data(), threads); });
         double sum = 0;
         for (const double of_a_piece : sums) sum += of_a_piece;
         return sum;
@@ -222,7 +224,7 @@ void change(py::array x, double number) {
         const auto function = clipped ? operations_of<T>().clip : operations_of<T>().scale;
         const Index size = x.size();
         const int threads = threads_for(work);
-        run(work, [&] { function(data, size, static_cast<T>(number), threads); });
+        run(work, [&](Interrupt*) { function(data, size, static_cast<T>(number), threads); });
     });
 }
 
@@ -234,7 +236,7 @@ py::array gather(const Numbers<Index>& ids, const std::optional<Numbers<Index>>&
         const OwnedRows rows(N, steps, lengths, 0.5 * static_cast<double>(D));
         auto out = new_array<T>("embedding", {N, steps, D});
         const Lookup<T> call{rows.view(), V, D, ids.data(), const_cast<T*>(table.data()), out.mutable_data()};
-        run(rows.work(), [&] { operations_of<T>().gather(call); });
+        run(rows.work(), [&](Interrupt*) { operations_of<T>().gather(call); });
         return out;
     });
 }
@@ -250,7 +252,7 @@ void scatter(const Numbers<Index>& ids, const std::optional<Numbers<Index>>& len
         Lookup<T> call{
             rows.view(), V, D, ids.data(), target<T>(table, V * D), const_cast<T*>(source(data, N * steps * D))};
         call.rows.threads = threads_for(work);
-        run(work, [&] { operations_of<T>().scatter(call); });
+        run(work, [&](Interrupt*) { operations_of<T>().scatter(call); });
     });
 }
 
@@ -273,10 +275,13 @@ py::array dense(const py::array& x_, const py::array& W_, const py::array& b_,
         auto y = new_array<T>("y", shape_of(x, K));
         const Buffer packed(static_cast<double>(sizes.weights) * sizeof(T));
         const Buffer scratch(static_cast<double>(sizes.scratch * rows.view().threads) * sizeof(T));
-        const Dense<T> call{
+        Dense<T> call{
             rows.view(),    H, K, source(x, x.size()), W.data(), source(b, K), y.mutable_data(), packed.as<T>(),
             scratch.as<T>()};
-        run(rows.work(), [&] { operations_of<T>().dense(call); });
+        run(rows.work(), [&](Interrupt* interrupt) {
+            call.rows.interrupt = interrupt;
+            operations_of<T>().dense(call);
+        });
         return y;
     });
 }
@@ -292,18 +297,21 @@ py::array dense_gradient(const py::array& x_, const py::array& W_, const py::arr
         auto dx = new_array<T>("dx", shape_of(x, H));
         const Buffer packed(static_cast<double>(std::max(sizes.transposed, sizes.rows)) * sizeof(T));
         const Buffer scratch(static_cast<double>(sizes.scratch * rows.view().threads) * sizeof(T));
-        const DenseGradient<T> call{rows.view(),
-                                    H,
-                                    K,
-                                    x.data(),
-                                    W.data(),
-                                    source(d, size * K),
-                                    dx.mutable_data(),
-                                    target<T>(dW, H * K),
-                                    target<T>(db, K),
-                                    packed.as<T>(),
-                                    scratch.as<T>()};
-        run(rows.work(), [&] { operations_of<T>().dense_gradient(call); });
+        DenseGradient<T> call{rows.view(),
+                              H,
+                              K,
+                              x.data(),
+                              W.data(),
+                              source(d, size * K),
+                              dx.mutable_data(),
+                              target<T>(dW, H * K),
+                              target<T>(db, K),
+                              packed.as<T>(),
+                              scratch.as<T>()};
+        run(rows.work(), [&](Interrupt* interrupt) {
+            call.rows.interrupt = interrupt;
+            operations_of<T>().dense_gradient(call);
+        });
         return dx;
     });
 }

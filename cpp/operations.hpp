@@ -15,6 +15,7 @@ struct Rows {
     Index N, T;           // only where row is given
     const Index* length;  // [N], the same
     int threads;
+    Interrupt* interrupt;  // or null; only dense and dense_gradient take so long that they ask
 };
 
 // loss = -w log softmax(logits)[target], w = sequence_weight * class_weight, and its gradient; 0 in the padded rows

@@ -20,6 +20,16 @@ struct Shape {
     Index N, T, D, H;
 };
 
+// Ends a long call early: what it returns is then unfinished and of no use. The thread that made the call asks
+// `wanted`, which sees to it that asking often costs little; every thread reads `stop`.
+struct Interrupt {
+    bool (*wanted)(void* context);
+    void* context;
+    int stop;     // 1 once it was wanted
+    int arrived;  // threads that have no slab left
+    int ended;    // what `stop` was when all had arrived
+};
+
 // Which sequences are active at which step, and who computes them.
 struct Schedule {
     bool reverse;         // step t of a sequence of length L reads x[L-1-t] instead of x[t]
@@ -35,7 +45,9 @@ struct Schedule {
     Index every;              // steps between checkpoints: the states before these are kept, no tape; 0: none
     const Index* checkpoint;  // [ceil(T / every) + 1] row of sorted position 0 before the steps 0, every, 2 every, ...
     int threads;
-    int team;  // threads for each slab, which share its units; if more than one, threads = team * slabs
+    int team;              // threads for each slab, which share its units; if more than one, threads = team * slabs
+    Index steps_to_ask;    // after which the interrupt is asked for again
+    Interrupt* interrupt;  // or null
 };
 
 // A strided matrix of the caller's; strides in elements.

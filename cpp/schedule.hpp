@@ -85,6 +85,9 @@ class OwnedSchedule {
             view_.slab_rows = std::max(view_.slab_rows, end - slab_.back());
             slab_.push_back(end);
         }
+        constexpr double flops_worth_asking = 2e6;  // of a slab
+        const double step_flops = flops * static_cast<double>(std::max<Index>(1, view_.slab_rows));
+        view_.steps_to_ask = static_cast<Index>(std::clamp(flops_worth_asking / step_flops, 1.0, 1024.0));
         view_.slab = slab_.data();
         view_.slabs = static_cast<Index>(slab_.size()) - 1;
     }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "problem.hpp"
 
@@ -233,20 +234,28 @@ struct Vec {
     Word bits(int r) const { return reinterpret_cast<Word>(v[r]); }
 };
 
+// a0 b0 a1 b1 ... of the halves of two registers that begin at number `from`
+template <class T, int from, int... lane>
+inline typename Native<T>::Float interleave(typename Native<T>::Float a, typename Native<T>::Float b,
+                                            std::integer_sequence<int, lane...>) {
+    constexpr int lanes = sizeof...(lane);
+#if defined(__clang__)
+    return __builtin_shufflevector(a, b, (from + lane / 2 + lane % 2 * lanes)...);
+#else  // GCC knows that one since version 12 only
+    return __builtin_shuffle(a, b, typename Native<T>::Word{(from + lane / 2 + lane % 2 * lanes)...});
+#endif
+}
+
 // The transpose of a square of one register for each row, in place.
 template <class T>
 inline void transpose(Vec<T>* row) {
     constexpr int lanes = Vec<T>::lanes;
-    typename Vec<T>::Word low{}, high{};  // a0 b0 a1 b1 ... of two registers, and the second half of that
-    for (int i = 0; i < lanes; ++i) {
-        low[i] = typename Vec<T>::Bits(i / 2 + i % 2 * lanes);
-        high[i] = low[i] + typename Vec<T>::Bits(lanes / 2);
-    }
+    constexpr std::make_integer_sequence<int, lanes> all{};
     Vec<T> next[lanes];
     for (int round = 1; round < lanes; round *= 2) {
         for (int i = 0; i < lanes / 2; ++i) {
-            next[2 * i].v[0] = __builtin_shuffle(row[i].v[0], row[i + lanes / 2].v[0], low);
-            next[2 * i + 1].v[0] = __builtin_shuffle(row[i].v[0], row[i + lanes / 2].v[0], high);
+            next[2 * i].v[0] = interleave<T, 0>(row[i].v[0], row[i + lanes / 2].v[0], all);
+            next[2 * i + 1].v[0] = interleave<T, lanes / 2>(row[i].v[0], row[i + lanes / 2].v[0], all);
         }
         for (int i = 0; i < lanes; ++i) row[i] = next[i];
     }

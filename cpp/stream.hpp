@@ -13,6 +13,7 @@
 #include "memory.hpp"
 #include "problem.hpp"
 #include "process.hpp"
+#include "released.hpp"
 #include "schedule.hpp"
 
 namespace rnnfast {
@@ -202,11 +203,10 @@ class Stream {
         call.scratch = scratch_[ids].template as<T>();
         call.last_step = 1;
         call.h_stride = weights_.H;
-        {
-            std::optional<py::gil_scoped_release> release;
-            if (worth_a_release_) release.emplace();  // a step of a few microseconds is not
+        if (worth_a_release_)
+            without_gil([&](Interrupt*) { kernel_of<T>(cell_).forward(call); });
+        else  // a step of a few microseconds is not
             kernel_of<T>(cell_).forward(call);
-        }
         was_packed_[ids] = true;
         for (int k = 0; k < cell_.states; ++k) std::swap(states_[k], next_[k]);
         return h;

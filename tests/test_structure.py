@@ -34,10 +34,10 @@ INCLUDES = {
     "kernels.cpp": {"cells.hpp", "forward.hpp", "backward.hpp"},
     "operations.hpp": {"problem.hpp"},
     "elementwise.hpp": {"operations.hpp", "simd.hpp"},
-    "dense.hpp": {"elementwise.hpp", "layout.hpp", "operations.hpp"},
+    "dense.hpp": {"elementwise.hpp", "layout.hpp", "operations.hpp", "team.hpp"},
     "operations.cpp": {"dense.hpp", "elementwise.hpp", "operations.hpp"},
     "operation_bindings.hpp": {"operations.hpp"},
-    "operation_bindings.cpp": {"arrays.hpp", "memory.hpp", "operation_bindings.hpp"},
+    "operation_bindings.cpp": {"arrays.hpp", "memory.hpp", "operation_bindings.hpp", "released.hpp"},
     "memory.hpp": set(),
     "arrays.hpp": {"memory.hpp", "problem.hpp"},
     "schedule.hpp": {"problem.hpp"},
@@ -45,7 +45,16 @@ INCLUDES = {
     "dispatch.cpp": {"dispatch.hpp"},
     "arguments.hpp": {"problem.hpp"},
     "process.hpp": {"arguments.hpp", "memory.hpp", "problem.hpp", "schedule.hpp"},
-    "stream.hpp": {"arguments.hpp", "arrays.hpp", "memory.hpp", "problem.hpp", "process.hpp", "schedule.hpp"},
+    "released.hpp": {"problem.hpp"},
+    "stream.hpp": {
+        "arguments.hpp",
+        "arrays.hpp",
+        "memory.hpp",
+        "problem.hpp",
+        "process.hpp",
+        "released.hpp",
+        "schedule.hpp",
+    },
     "bindings.cpp": {
         "arguments.hpp",
         "arrays.hpp",
@@ -54,21 +63,24 @@ INCLUDES = {
         "operation_bindings.hpp",
         "problem.hpp",
         "process.hpp",
+        "released.hpp",
         "schedule.hpp",
         "stream.hpp",
     },
 }
 KERNEL_FILES = ["kernels.cpp", "operations.cpp"]  # compiled once for each instruction set
 # what files compiled once for each instruction set may include of the system: nothing with templates or inline code
-KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h", "sched.h"}
+KERNEL_HEADERS = {"cstddef", "cstdint", "immintrin.h", "omp.h", "sched.h", "time.h", "utility"}
 
 # module -> the package's modules that it may import
 IMPORTS = {
     "_threads": {"_core"},
     "reference": set(),
     "functions": {"_core", "reference"},
-    "layers": {"_core"},
-    "network": {"layers"},
+    "passes": set(),
+    "finite": {"_core"},
+    "layers": {"_core", "finite", "passes"},
+    "network": {"layers", "passes"},
     "losses": {"_core"},
     "optimizers": {"_core"},
     "preprocessing": set(),
@@ -77,8 +89,17 @@ IMPORTS = {
     "callbacks": set(),
     "sequences": set(),
     "checkpoint": {"callbacks", "files"},
-    "training": {"callbacks", "checkpoint", "losses", "optimizers", "preprocessing", "sequences"},
-    "encoder_decoder": {"_core", "layers", "losses", "network", "sequences"},
+    "training": {
+        "callbacks",
+        "checkpoint",
+        "finite",
+        "losses",
+        "optimizers",
+        "passes",
+        "preprocessing",
+        "sequences",
+    },
+    "encoder_decoder": {"_core", "finite", "layers", "losses", "network", "sequences"},
     "sampling": {"losses"},
     "music": {"files"},
     "diagnostics": {"functions", "layers", "losses", "network", "training"},
@@ -208,12 +229,12 @@ def test_headers_of_the_kernels() -> None:
         waiting |= INCLUDES[name] - reached
     for name in reached:
         assert set(re.findall(r"#\s*include\s+<([^>]+)>", code(name))) <= KERNEL_HEADERS, name
-    allowed = {"uint32_t", "uint64_t", "int64_t", "size_t"}
+    allowed = {"uint32_t", "uint64_t", "int64_t", "size_t", "integer_sequence", "make_integer_sequence"}  # no code
     assert {word for name in reached for word in re.findall(r"std::(\w+)", code(name))} <= allowed
 
 
 def test_what_each_file_alone_may_use() -> None:
-    python = {"arguments.hpp", "arrays.hpp", "process.hpp", "stream.hpp", "bindings.cpp"}
+    python = {"arguments.hpp", "arrays.hpp", "process.hpp", "released.hpp", "stream.hpp", "bindings.cpp"}
     assert files_with("pybind11|Python.h|py::") <= python | {"operation_bindings.hpp", "operation_bindings.cpp"}
     parallel = {"team.hpp", "forward.hpp", "backward.hpp", "matmul.hpp", "elementwise.hpp", "dense.hpp"}
     assert files_with(r"#\s*pragma\s+omp") <= parallel

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
+from .finite import check, check_parameters
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
 from .losses import softmax
 from .network import Model
@@ -67,19 +68,18 @@ class Attention(Layer):
             W[...] = rng.uniform(-limit, limit, W.shape)
         self.weights: Array | None = None
         self._no_bias = np.zeros(2 * H, self.dtype)
-        self._memory: tuple[Any, ...] | None = None
-        self._attended: tuple[Any, ...] | None = None
 
     def project(self, memory: Array, lengths: Array | None = None, *, training: bool = False) -> Array:
         """Keys and values (N, S, 2 H) of a memory (N, S, M); 0 past the lengths, whatever stands there."""
-        self._memory = (memory, lengths) if training else None
+        self._keep(training, (memory, lengths), "memory")
         return _core.dense(memory, self.parameters["Wm"], self._no_bias, lengths)
 
     def project_backward(self, d: Array) -> Array:
         """Gradient of the memory, from that of its keys and values."""
-        (memory, lengths), self._memory = _kept(self._memory), None
         ignored = np.empty_like(self._no_bias)
-        return _core.dense_gradient(memory, self.parameters["Wm"], d, self.gradients["Wm"], ignored, lengths)
+        with self._taken("memory") as (memory, lengths):
+            dm: Array = _core.dense_gradient(memory, self.parameters["Wm"], d, self.gradients["Wm"], ignored, lengths)
+        return dm
 
     def forward(
         self,
@@ -104,12 +104,20 @@ class Attention(Layer):
         out = _core.dense(h, self.parameters["Wh"], self.parameters["b"], lengths)
         out += weights @ values
         np.tanh(out, out=out)
-        self._attended = (h, projected, lengths, weights, out) if training else None
+        if self.check_finite:
+            check_parameters(self.name, self.parameters)
+            check(f"{self.name}: output", out, lengths)
+        self._keep(training, (h, projected, lengths, weights, out))
         return out
 
     def backward(self, d: Array) -> tuple[Array, Array]:
         """Gradients of h and of keys and values, from that of h~, which must be 0 at padded steps."""
-        (h, projected, lengths, weights, out), self._attended = _kept(self._attended), None
+        with self._taken() as left:
+            return self._backward(d, *left)
+
+    def _backward(
+        self, d: Array, h: Array, projected: Array, lengths: Array | None, weights: Array, out: Array
+    ) -> tuple[Array, Array]:
         H = h.shape[2]
         keys, values = projected[..., :H], projected[..., H:]
         d = d * (1 - out * out)
@@ -121,13 +129,11 @@ class Attention(Layer):
         np.matmul(weights.swapaxes(1, 2), d, out=d_projected[..., H:])
         dh = _core.dense_gradient(h, self.parameters["Wh"], d, self.gradients["Wh"], self.gradients["b"], lengths)
         dh += d_scores @ keys
+        if self.check_finite:
+            check(f"{self.name}: gradient of h", dh, lengths)
+            check(f"{self.name}: gradient of the memory", d_projected, steps=False)
+            check_parameters(self.name, {k: self.gradients[k] for k in ("Wh", "b")}, "gradient of")
         return dh, d_projected
-
-
-def _kept(value: tuple[Any, ...] | None) -> tuple[Any, ...]:
-    if value is None:
-        raise RuntimeError("backward: expected a forward pass with training=True before it")
-    return value
 
 
 @dataclass(frozen=True)
@@ -280,8 +286,6 @@ class EncoderDecoder(Model):
             "dense": self.dense,
         }
         self._join({name: layer for name, layer in layers.items() if layer is not None})
-        self.state: tuple[Array, ...] | None = None
-        self._masks: tuple[Array | None, ...] = (None, None, None)
 
     @property
     def attention_weights(self) -> Array | None:
@@ -328,12 +332,15 @@ class EncoderDecoder(Model):
         if training and self.dropout:
             mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
             h = h * mask  # attention needs its own outputs again
-        self._masks = (source_mask, target_mask, mask)
+        self._keep(training, (source_mask, target_mask, mask))
         return self.dense.forward(h, lengths=lengths, training=training)
 
     def backward(self, d: Array) -> None:
         """Write ``gradient_vector``, from the gradient of the logits, which must be 0 at padded steps."""
-        source_mask, target_mask, mask = self._masks
+        with self._taken() as left:
+            self._backward(d, *left)
+
+    def _backward(self, d: Array, source_mask: Array | None, target_mask: Array | None, mask: Array | None) -> None:
         dh, d_memory = self.dense.backward(d), None
         if mask is not None:
             dh *= mask

@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
+from .finite import check, check_parameters, first_gradient, first_state
+from .passes import Passes
 
 __all__ = ["GRU", "LSTM", "RNN", "Dense", "Embedding", "Layer"]
 
@@ -24,10 +26,12 @@ Array = NDArray[Any]
 Initializer = Literal["orthogonal", "identity", "uniform"]
 
 
-class Layer:
+class Layer(Passes):
     """Named parameters and gradients: views into the vectors ``vector`` and ``gradient_vector``."""
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, check_finite: bool = False) -> None:
+        self.name = type(self).__name__  # in messages; a model gives its own
+        self.check_finite = check_finite
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
@@ -55,7 +59,7 @@ class Layer:
         return views
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("parameters", "gradients")}
+        return {k: v for k, v in super().__getstate__().items() if k not in ("parameters", "gradients")}
 
     def __copy__(self) -> Any:
         return copy.deepcopy(self)  # two layers cannot share one vector
@@ -76,6 +80,8 @@ class Embedding(Layer):
     dtype : float32 or float64
     seed : int or Generator, optional
         E starts from a normal distribution with deviation 0.4.
+    check_finite : bool
+        Look for NaN and infinity, and name the layer, row and step of the first: see :func:`rnnfast.fit`.
 
     Examples
     --------
@@ -91,12 +97,11 @@ class Embedding(Layer):
         *,
         dtype: DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
+        check_finite: bool = False,
     ) -> None:
         _check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
-        super().__init__({"E": (vocabulary_size, embedding_size)}, dtype)
+        super().__init__({"E": (vocabulary_size, embedding_size)}, dtype, check_finite)
         self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.4, (vocabulary_size, embedding_size))
-        self._ids: Array | None = None
-        self._lengths: Array | None = None
 
     def forward(self, ids: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
         """Return (N, T, embedding_size); 0 past a sequence's length, where ids may be anything."""
@@ -112,17 +117,22 @@ class Embedding(Layer):
             raise ValueError(
                 f"ids[{i}, {t}] = {ids[i, t]}: expected a token id in [0, vocabulary_size) = [0, {len(E)})"
             )
-        self._ids, self._lengths = (checked, n) if training else (None, None)
-        return _core.gather(checked, n, E)
+        self._keep(training, (checked, n))
+        out: Array = _core.gather(checked, n, E)
+        if self.check_finite:
+            check(f"{self.name}: vector", out, n)
+        return out
 
     def backward(self, d: Array) -> None:
         """Gradient of E, from that of the output (N, T, embedding_size)."""
-        if self._ids is None:
-            raise RuntimeError("backward: expected a forward pass with training=True before it")
         gradient = self.gradients["E"]
-        d = _check_gradient("d", d, (*self._ids.shape, gradient.shape[1]), "(N, T, embedding_size)", self.dtype)
-        _core.scatter(self._ids, self._lengths, d, gradient)
-        self._ids = self._lengths = None
+        with self._taken() as (ids, n):
+            d = _check_gradient("d", d, (*ids.shape, gradient.shape[1]), "(N, T, embedding_size)", self.dtype)
+            if self.check_finite:
+                check(f"{self.name}: gradient of vector", d, n)
+            _core.scatter(ids, n, d, gradient)
+            if self.check_finite:
+                check_parameters(self.name, self.gradients, "gradient of")
 
 
 class Dense(Layer):
@@ -135,6 +145,8 @@ class Dense(Layer):
     dtype : float32 or float64
     seed : int or Generator, optional
         W starts uniform within ±sqrt(6 / (input_size + output_size)) (Glorot and Bengio 2010).
+    check_finite : bool
+        Look for NaN and infinity, and name the layer, row and step of the first: see :func:`rnnfast.fit`.
 
     Examples
     --------
@@ -150,12 +162,11 @@ class Dense(Layer):
         *,
         dtype: DTypeLike = np.float32,
         seed: int | np.random.Generator | None = None,
+        check_finite: bool = False,
     ) -> None:
         _check_sizes(input_size=input_size, output_size=output_size)
-        super().__init__({"W": (input_size, output_size), "b": (output_size,)}, dtype)
+        super().__init__({"W": (input_size, output_size), "b": (output_size,)}, dtype, check_finite)
         self.parameters["W"][...] = _glorot(np.random.default_rng(seed), input_size, output_size)
-        self._x: Array | None = None
-        self._lengths: Array | None = None
 
     def forward(self, x: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
         """Return (..., output_size) for x (..., input_size).
@@ -171,18 +182,27 @@ class Dense(Layer):
         if lengths is not None and x.ndim != 3:
             raise ValueError(f"lengths: expected None unless x is (N, T, input_size), got x of {x.shape}")
         n = None if lengths is None else _check_lengths(x.shape[0], x.shape[1], lengths)
-        self._x, self._lengths = (x, n) if training else (None, None)
-        return _core.dense(x, W, b, n)
+        self._keep(training, (x, n))
+        if self.check_finite:
+            check_parameters(self.name, self.parameters)
+            check(f"{self.name}: x", x, n, steps=x.ndim > 2)
+        y: Array = _core.dense(x, W, b, n)
+        if self.check_finite:
+            check(f"{self.name}: y", y, n, steps=y.ndim > 2)
+        return y
 
     def backward(self, d: Array) -> Array:
         """Gradients of W and b; returns that of x, from that of the output (..., output_size)."""
-        if self._x is None:
-            raise RuntimeError("backward: expected a forward pass with training=True before it")
         W = self.parameters["W"]
-        d = _check_gradient("d", d, (*self._x.shape[:-1], W.shape[1]), "(..., output_size)", self.dtype)
-        x, n = self._x, self._lengths
-        self._x = self._lengths = None
-        return _core.dense_gradient(x, W, d, self.gradients["W"], self.gradients["b"], n)
+        with self._taken() as (x, n):
+            d = _check_gradient("d", d, (*x.shape[:-1], W.shape[1]), "(..., output_size)", self.dtype)
+            if self.check_finite:
+                check(f"{self.name}: gradient of y", d, n, steps=d.ndim > 2)
+            dx: Array = _core.dense_gradient(x, W, d, self.gradients["W"], self.gradients["b"], n)
+            if self.check_finite:
+                check(f"{self.name}: gradient of x", dx, n, steps=dx.ndim > 2)
+                check_parameters(self.name, self.gradients, "gradient of")
+        return dx
 
 
 class Recurrent(Layer):
@@ -206,6 +226,7 @@ class Recurrent(Layer):
         seed: int | np.random.Generator | None = None,
         num_threads: int | None = None,
         recompute: int | None = None,
+        check_finite: bool = False,
     ) -> None:
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_dropout(dropout)
@@ -228,7 +249,7 @@ class Recurrent(Layer):
                 shapes[f"Wh_{name}"] = (H, blocks * H)
                 if bias:
                     shapes[f"b_{name}"] = (bias_blocks * H,)
-        super().__init__(shapes, dtype)
+        super().__init__(shapes, dtype, check_finite)
         self.rng = np.random.default_rng(seed)
         for name, value in self.parameters.items():
             for block in range(blocks if name.startswith("W") else 0):
@@ -240,12 +261,6 @@ class Recurrent(Layer):
                 )
             if name.startswith("b") and cell == "lstm":
                 value[H : 2 * H] = forget_bias
-        self._tapes: list[list[Any]] = []
-        self._masks: list[Array | None] = []
-        self._steps = (0, 0)  # N, T of the last forward pass
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_tapes": [], "_masks": []}
 
     def _names(self, layer: int) -> list[str]:
         return [f"l{layer}", f"l{layer}_reverse"][: self.directions]
@@ -275,7 +290,9 @@ class Recurrent(Layer):
             Of the top layer, forward before reverse; 0 past a sequence's length.
         state : tuple of arrays (num_layers * directions, N, hidden_size)
         """
-        self._tapes, self._masks = [], []
+        tapes: list[list[Any]] = []
+        masks: list[Array | None] = []
+        inputs: list[Any] = []  # of the layers, and their initial states, where these are asked for again
         given = None if state is None else self._check_state(state)
         final: list[tuple[Array, ...]] = []
         h: Any = x
@@ -305,11 +322,17 @@ class Recurrent(Layer):
                 )
                 for i, name in enumerate(self._names(layer))
             ]
+            if self.check_finite:
+                x_layer = np.asarray(h)
+                n = _check_lengths(x_layer.shape[0], x_layer.shape[1], lengths)
+                starts = [given and tuple(s[len(final) + i] for s in given) for i in range(len(outputs))]
+                inputs.append((x_layer, starts, n))
+                self._check_outputs(layer, x_layer, starts, n, outputs)
             final += [state for _, state, _ in outputs]
             h = outputs[0][0] if both is None else both
-            self._masks.append(mask)
-            self._tapes.append([tape for _, _, tape in outputs])
-        self._steps = h.shape[:2]
+            masks.append(mask)
+            tapes.append([tape for _, _, tape in outputs])
+        self._keep(training, (tapes, masks, inputs, h.shape[:2]))
         return h, tuple(np.array(s) for s in zip(*final, strict=True))
 
     def backward(
@@ -331,39 +354,104 @@ class Recurrent(Layer):
         dstate : tuple of arrays (num_layers * directions, N, hidden_size)
             Gradient of the initial state.
         """
-        if len(self._tapes) != self.num_layers or self._tapes[0][0] is None:
-            raise RuntimeError("backward: expected a forward pass with training=True before it")
+        with self._taken() as (tapes, masks, inputs, steps):
+            return self._backward(tapes, masks, inputs, steps, dh, dstate, dx)
+
+    def _backward(
+        self,
+        tapes: list[list[Any]],
+        masks: list[Array | None],
+        inputs: list[Any],
+        steps: tuple[int, int],  # N, T
+        dh: Array | None,
+        dstate: tuple[Array | None, ...] | None,
+        dx: bool,
+    ) -> tuple[Array | None, tuple[Array, ...]]:
         H, d, dtype = self.hidden_size, dh, self.dtype
         if d is not None:
-            d = _check_gradient("dh", d, (*self._steps, self.directions * H), "(N, T, directions * H)", dtype)
+            d = _check_gradient("dh", d, (*steps, self.directions * H), "(N, T, directions * H)", dtype)
         if dstate is not None:
             _check_states("dstate", dstate, self.states, self.cell)
-            shape, symbols = (self.num_layers * self.directions, self._steps[0], H), "(num_layers * directions, N, H)"
+            shape, symbols = (self.num_layers * self.directions, steps[0], H), "(num_layers * directions, N, H)"
             dstate = tuple(
                 None if s is None else _check_gradient(f"dstate[{k}]", s, shape, symbols, dtype)
                 for k, s in enumerate(dstate)
             )
+        if inputs:
+            check(f"{self.name}: dh", d, inputs[0][2])
+            for k, s in enumerate(dstate or ()):
+                for index in range(0 if s is None else len(s)):
+                    check(f"{self.name}: dstate[{k}][{index}]", s[index], steps=False)  # type: ignore[index]
         initial: dict[int, tuple[Array, ...]] = {}
         for layer in reversed(range(self.num_layers)):
             below: Array | None = None
             for i, name in enumerate(self._names(layer)):
                 index = layer * self.directions + i
                 out = (self.gradients[f"Wx_{name}"], self.gradients[f"Wh_{name}"], self.gradients.get(f"b_{name}"))
+                d_direction = None if d is None else d[:, :, i * H : (i + 1) * H]
+                d_final = None if dstate is None else tuple(None if s is None else s[index] for s in dstate)
                 x, _, _, _, initial[index] = _core.backward(
-                    self._tapes[layer][i],
-                    None if d is None else d[:, :, i * H : (i + 1) * H],
-                    None if dstate is None else tuple(None if s is None else s[index] for s in dstate),
-                    self.num_threads,
-                    layer > 0 or dx,
-                    out,
+                    tapes[layer][i], d_direction, d_final, self.num_threads, layer > 0 or dx, out
                 )
+                if inputs:
+                    x_layer, starts, n = inputs[layer]
+                    self._check_gradients(layer, i, x_layer, starts[i], n, d_direction, d_final, x, initial[index])
                 if x is not None:
-                    below = x if below is None else np.add(below, x, out=below)
-            mask = self._masks[layer]
+                    with np.errstate(over="ignore", invalid="ignore"):  # as in the core
+                        below = x if below is None else np.add(below, x, out=below)
+            mask = masks[layer]
             d = below if mask is None or below is None else np.multiply(below, mask, out=below)
-        self._tapes = []
+        if inputs:
+            check(f"{self.name}: gradient of x", d, inputs[0][2])
         order = [initial[i] for i in range(len(initial))]
         return d, tuple(np.array(s) for s in zip(*order, strict=True))
+
+    # ---- check_finite
+
+    def _place(self, layer: int, direction: int) -> str:
+        return f"{self.name}, layer {layer}" + (", reverse" if direction else "")
+
+    def _weights(self, layer: int, direction: int) -> tuple[Array, Array, Array | None]:
+        name = self._names(layer)[direction]
+        return self.parameters[f"Wx_{name}"], self.parameters[f"Wh_{name}"], self.parameters.get(f"b_{name}")
+
+    def _check_outputs(self, layer: int, x: Array, starts: list[Any], n: Array | None, outputs: list[Any]) -> None:
+        if layer == 0:
+            check_parameters(self.name, self.parameters)
+            check(f"{self.name}: x", x, n)
+        for i, (h, state, _) in enumerate(outputs):
+            place, start = self._place(layer, i), starts[i]
+            for k, s in enumerate(start or ()):
+                check(f"{place}: initial {'hc'[k]}", np.asarray(s), steps=False)
+            bad = ~np.isfinite(h).all(axis=(1, 2))
+            for s in state:
+                bad |= ~np.isfinite(s).all(axis=1)
+            if bad.any():
+                first_state(place, self.cell, self._weights(layer, i), x, start, n, i == 1, np.flatnonzero(bad))
+
+    def _check_gradients(
+        self,
+        layer: int,
+        i: int,
+        inputs: Array,
+        start: tuple[Array, ...] | None,
+        n: Array | None,
+        dh: Array | None,
+        dstate: tuple[Array | None, ...] | None,
+        dx: Array | None,
+        d_initial: tuple[Array, ...],
+    ) -> None:
+        place = self._place(layer, i)
+        bad = np.zeros(len(inputs), bool)
+        for s in d_initial:
+            bad |= ~np.isfinite(s).all(axis=1)
+        if bad.any():
+            weights = self._weights(layer, i)
+            first_gradient(place, self.cell, weights, inputs, start, n, i == 1, dh, dstate, np.flatnonzero(bad))
+        check(f"{place}: gradient of x", dx, n)
+        name = self._names(layer)[i]
+        mine = {k: g for k, g in self.gradients.items() if k.partition("_")[2] == name}
+        check_parameters(self.name, mine, "gradient of")
 
     def _check_state(self, state: tuple[ArrayLike, ...]) -> list[Array]:
         layers = self.num_layers * self.directions
@@ -404,6 +492,8 @@ _RECURRENT_DOC = """{title}
     num_threads : int, optional
     recompute : int, optional
         As in :func:`rnnfast.forward`: less memory for long sequences.
+    check_finite : bool
+        Look for NaN and infinity, and name the layer, row and step of the first: see :func:`rnnfast.fit`.
 
     Examples
     --------

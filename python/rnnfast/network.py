@@ -7,6 +7,7 @@ The architecture that training.py and most estimators train; Model, its base, jo
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
+from .passes import Passes
 
 __all__ = ["Model", "Network"]
 
 
-class Model:
+class Model(Passes):
     """Layers that share one vector of parameters, ``vector``, and one of gradients, ``gradient_vector``."""
 
     initial_state_std = 0.0
@@ -31,10 +33,35 @@ class Model:
         self.vector: Array = np.zeros(size, dtype)
         self.gradient_vector: Array = np.zeros(size, dtype)
         start = 0
-        for layer in layers.values():
+        for name, layer in layers.items():
+            layer.name = name
             part = slice(start, start + layer.size)
             layer.bind(self.vector[part], self.gradient_vector[part])
             start += layer.size
+
+    @property
+    def check_finite(self) -> bool:
+        """Whether all layers look for NaN and infinity."""
+        return all(layer.check_finite for layer in self.layers.values())
+
+    @check_finite.setter
+    def check_finite(self, value: bool) -> None:
+        for layer in self.layers.values():
+            layer.check_finite = value
+
+    @property
+    def state(self) -> tuple[Array, ...] | None:
+        """After the last forward pass of this thread; where it made none, of any."""
+        states = vars(self).get("_states", {})
+        last: tuple[Array, ...] | None = states.get(threading.get_ident(), states.get(None))
+        return last
+
+    @state.setter
+    def state(self, value: tuple[Array, ...] | None) -> None:
+        vars(self).setdefault("_states", {}).update({threading.get_ident(): value, None: value})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_states": {None: self.state}}
 
     def __copy__(self) -> Any:
         return copy.deepcopy(self)
@@ -88,6 +115,8 @@ class Network(Model):
     num_threads : int, optional
     recompute : int, optional
         As in :func:`rnnfast.forward`: less memory for long sequences.
+    check_finite : bool
+        Look for NaN and infinity, and name the layer, row and step of the first: see :func:`rnnfast.fit`.
 
     Attributes
     ----------
@@ -124,6 +153,7 @@ class Network(Model):
         seed: int | None = None,
         num_threads: int | None = None,
         recompute: int | None = None,
+        check_finite: bool = False,
     ) -> None:
         self.rng = rng = np.random.default_rng(seed)
         self.dropout, self.per_step, self.dtype = dropout, per_step, np.dtype(dtype)
@@ -170,9 +200,7 @@ class Network(Model):
         self.dense = Dense(r.hidden_size * r.directions, output_size, dtype=dtype, seed=rng)
         layers["dense"] = self.dense
         self._join(layers)
-        self.state: tuple[Array, ...] | None = None
-        self._masks: tuple[Array | None, Array | None] = (None, None)
-        self._conditioned = False  # the last training pass started from a condition
+        self.check_finite = check_finite
 
     @property
     def embedding(self) -> Embedding | None:
@@ -198,14 +226,14 @@ class Network(Model):
         """
         dropping = training and self.dropout > 0
         before = after = None
-        self._conditioned = False
+        conditioned = False
         if self.condition is not None:
             if not isinstance(x, tuple) or len(x) != 2:
                 raise ValueError(f"x: expected a pair (x, condition), got a {type(x).__name__}")
             x, condition = x
             if state is None:
                 state = self.initial_state(condition, training=training)
-                self._conditioned = training
+                conditioned = True
         h = self._embed(x, lengths, training)
         if self.embeddings and dropping:
             before = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
@@ -217,14 +245,14 @@ class Network(Model):
                 for _ in range(self.recurrent.states)
             )
         h, final = self.recurrent.forward(h, state, lengths=lengths, training=training)
-        self.state = final  # not read below: another thread may predict
+        self.state = final
         if not self.per_step:
             top = final[0][-self.recurrent.directions :]  # (directions, N, H)
             h = np.concatenate(list(top), axis=1)
         if dropping:
             after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
             h *= after
-        self._masks = (before, after)
+        self._keep(training, (before, after, conditioned))
         return self.dense.forward(h, lengths=lengths if self.per_step else None, training=training)
 
     def initial_state(self, condition: ArrayLike, training: bool = False) -> tuple[Array, ...]:
@@ -249,7 +277,10 @@ class Network(Model):
 
     def backward(self, d: Array) -> None:
         """Write ``gradient_vector``, from the gradient of the outputs, which must be 0 at padded steps."""
-        before, after = self._masks
+        with self._taken() as left:
+            self._backward(d, *left)
+
+    def _backward(self, d: Array, before: Array | None, after: Array | None, conditioned: bool) -> None:
         dh = self.dense.backward(d)
         if after is not None:
             dh *= after
@@ -261,7 +292,7 @@ class Network(Model):
             d_final[-r.directions :] = np.stack(np.split(dh, r.directions, axis=1))
             dx, dstate = r.backward(None, (d_final, *(None,) * (r.states - 1)), dx=bool(self.embeddings))
         if self.condition is not None:
-            if self._conditioned:
+            if conditioned:
                 self.condition.backward(np.concatenate([np.swapaxes(s, 0, 1).reshape(len(d), -1) for s in dstate], 1))
             else:
                 self.condition.gradients["W"][...] = 0

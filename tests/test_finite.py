@@ -1,0 +1,203 @@
+"""check_finite: the layer, row and step of the first NaN or infinity, in inputs, states, outputs and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import rnnfast
+from rnnfast import GRU, LSTM, RNN, Dense, Embedding, EncoderDecoder, Network
+from rnnfast.encoder_decoder import Pairs
+from rnnfast.finite import NotFiniteError
+
+every_kind = pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
+both_directions = pytest.mark.parametrize("bidirectional", [False, True])
+N, T, D, H = 5, 9, 3, 4
+LENGTHS = np.array([9, 0, 7, 4, 9])
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def found(function: Any, *arguments: Any, **options: Any) -> NotFiniteError:
+    with pytest.raises(NotFiniteError) as e:
+        function(*arguments, **options)
+    return e.value
+
+
+@every_kind
+@both_directions
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_input(kind: Any, bidirectional: bool, value: float) -> None:
+    layer = kind(D, H, 2, bidirectional, seed=0, check_finite=True)
+    x = numbers(N, T, D)
+    x[2, 5, 1] = x[4, 6, 0] = value
+    error = found(layer.forward, x, lengths=LENGTHS)
+    assert str(error) == f"{kind.__name__}: x[1] of row 2 at step 5 is {value}"
+    assert (error.row, error.step) == (2, 5)
+    x[2, 5:] = np.nan  # where nothing is read nothing is found
+    x[4, 6, 0] = 0
+    x[3, 4:] = np.inf
+    layer.forward(x, lengths=[9, 0, 5, 4, 9])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_state_that_grows_without_bound(reverse: bool, ids: bool) -> None:
+    """relu and a recurrent weight of 1e6: h is about 1e6^k after k steps, infinite after 7, from numbers that are not."""
+    layer = RNN(D, H, bidirectional=True, activation="relu", check_finite=True)
+    layer.vector[...] = 0
+    name = "l0_reverse" if reverse else "l0"
+    layer.parameters[f"Wx_{name}"][...] = 1
+    layer.parameters[f"Wh_{name}"][...] = np.eye(H) * 1e6
+    x = np.ones((N, T), np.int64) if ids else np.full((N, T, D), 1 / D, np.float32)
+    lengths = np.array([3, 0, 8, 4, 9])
+    error = found(layer.forward, x, lengths=lengths)
+    row, at = (2, 0) if reverse else (2, 7)
+    assert (error.row, error.step) == (row, at)
+    place = "RNN, layer 0" + (", reverse" if reverse else "")
+    assert str(error) == f"{place}: h[0] of row {row} at step {at} is inf"
+    layer.forward(x, lengths=np.minimum(lengths, 7))
+
+
+def test_a_cell_state_that_outputs_hide() -> None:
+    """c overflows while h = o tanh(c) stays at 1."""
+    layer = LSTM(1, 2, check_finite=True, dtype=np.float32)
+    layer.vector[...] = 0
+    b = layer.parameters["b_l0"].reshape(4, 2)
+    b[:] = 50  # gates open, g = 1
+    state = (np.zeros((1, 3, 2), np.float32), np.zeros((1, 3, 2), np.float32))
+    state[1][0, 1, 1] = np.float32(3.4028234e38)
+    x = np.zeros((3, 6, 1), np.float32)
+    layer.forward(x, state)  # adding 1 changes nothing
+    layer.parameters["Wx_l0"][0, 4:6] = 0
+    b[1] = 50
+    state[1][0, 1, 1] = np.inf
+    error = found(layer.forward, x, state)
+    assert str(error) == "LSTM, layer 0: initial c[1] of row 1 is inf"
+
+
+@every_kind
+@both_directions
+def test_an_upstream_gradient(kind: Any, bidirectional: bool) -> None:
+    network = kind(D, H, 2, bidirectional, seed=0, check_finite=True)
+    x = numbers(N, T, D)
+    h, _ = network.forward(x, lengths=LENGTHS, training=True)
+    d = np.zeros_like(h)
+    d[3, 2] = np.nan
+    error = found(network.backward, d)
+    assert str(error) == f"{kind.__name__}: dh[0] of row 3 at step 2 is nan"
+    d[3, 2] = 0
+    d[3, 4:] = np.nan  # padding
+    network.backward(d)
+    network.forward(x, lengths=LENGTHS, training=True)
+    dstate = np.zeros((2 * (1 + bidirectional), N, H), np.float32)
+    dstate[1, 4, 2] = np.inf
+    error = found(network.backward, None, (dstate, *(None,) * (network.states - 1)))
+    assert str(error) == f"{kind.__name__}: dstate[0][1][2] of row 4 is inf"
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("ids", [False, True])
+def test_the_step_of_a_gradient(reverse: bool, ids: bool) -> None:
+    """Identity and relu: a gradient of 1e30 at one step is 1e36 a step before and infinite two steps before."""
+    layer = RNN(D, H, bidirectional=True, activation="relu", check_finite=True, dtype=np.float32)
+    layer.vector[...] = 0
+    name = "l0_reverse" if reverse else "l0"
+    layer.parameters[f"Wx_{name}"][...] = 1e-3
+    layer.parameters[f"b_{name}"][...] = 1e-30
+    layer.parameters[f"Wh_{name}"][...] = np.eye(H) * 1e-6  # the states stay small
+    x = np.ones((N, T), np.int64) if ids else np.full((N, T, D), 1.0, np.float32)
+    h, _ = layer.forward(x, lengths=LENGTHS, training=True)
+    layer.parameters[f"Wh_{name}"][...] = np.eye(H) * 1e6  # of the tape, which keeps the caller's arrays
+    d = np.zeros_like(h)
+    row, at = 2, 4
+    d[row, at, H * reverse] = 1e30
+    error = found(layer.backward, d)
+    step = at + 2 if reverse else at - 2
+    assert (error.row, error.step) == (row, step)
+    place = "RNN, layer 0" + (", reverse" if reverse else "")
+    assert str(error) == f"{place}: a gradient of row {row} at step {step} is not finite"
+
+
+def test_the_gradients_of_both_directions_overflow_together() -> None:
+    layer = RNN(1, 1, bidirectional=True, activation="relu", check_finite=True, bias=False)
+    for name, value in layer.parameters.items():
+        value[...] = 1 if name.startswith("Wx") else 0
+    h, _ = layer.forward(np.full((1, 1, 1), 1e-3, np.float32), training=True)
+    error = found(layer.backward, np.full_like(h, 2e38))
+    assert str(error) == "RNN: gradient of x[0] of row 0 at step 0 is inf"
+
+
+def test_a_sum_that_overflows() -> None:
+    dense = Dense(1, 1, check_finite=True, seed=0)
+    dense.parameters["W"][...] = 1e-3
+    dense.forward(np.full((4, 1), 1, np.float32), training=True)
+    error = found(dense.backward, np.full((4, 1), 2e38, np.float32))
+    assert str(error) == "Dense: gradient of W[0, 0] is inf"
+    assert error.row is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_parameters(value: float) -> None:
+    for layer, name, x in (
+        (LSTM(D, H, 2, check_finite=True), "Wh_l1", numbers(N, T, D)),
+        (Dense(D, H, check_finite=True), "b", numbers(N, D)),
+    ):
+        layer.parameters[name][(0,) * layer.parameters[name].ndim] = value
+        error = found(layer.forward, x)
+        assert f"{type(layer).__name__}: parameter {name}[0" in str(error)
+    embedding = Embedding(5, 2, check_finite=True)
+    embedding.parameters["E"][3, 1] = value
+    embedding.forward([[1, 2, 4]])
+    error = found(embedding.forward, [[1, 2, 4], [1, 3, 3]])
+    assert str(error) == f"Embedding: vector[1] of row 1 at step 1 is {value}"
+    embedding.forward([[1, 2, 4], [1, 3, 3]], lengths=[3, 1])
+
+
+def test_dense() -> None:
+    dense = Dense(2, 3, check_finite=True, seed=0)
+    x = np.ones((2, 4, 2), np.float32)
+    x[1, 2, 1] = np.nan
+    assert str(found(dense.forward, x)) == "Dense: x[1] of row 1 at step 2 is nan"
+    dense.forward(x, lengths=[4, 2], training=True)
+    d = np.zeros((2, 4, 3), np.float32)
+    d[0, 1, 2] = np.inf
+    assert str(found(dense.backward, d)) == "Dense: gradient of y[2] of row 0 at step 1 is inf"
+    dense.forward(x[:, 0], training=True)
+    assert str(found(dense.backward, d[:, 1])) == "Dense: gradient of y[2] of row 0 is inf"
+
+
+def test_nothing_changes_where_all_is_finite(assert_same_bits: Any) -> None:
+    x, lengths = np.random.default_rng(1).integers(0, 9, (N, T)), LENGTHS
+    for bidirectional in (False, True):
+        results = []
+        for check_finite in (False, True):
+            network = Network(9, H, 2, embedding_size=3, num_layers=2, bidirectional=bidirectional, dropout=0.2,
+                              per_step=True, seed=0, check_finite=check_finite)  # fmt: skip
+            assert network.check_finite is check_finite
+            y = network.forward(x, lengths=lengths, training=True)
+            network.backward(np.where(np.arange(T)[:, None] < lengths[:, None, None], y, 0).astype(np.float32))
+            results.append((y, network.gradient_vector))
+        for a, b in zip(*results, strict=True):
+            assert_same_bits(a, b)
+
+
+def test_names_in_a_network() -> None:
+    network = Network(9, H, 2, embedding_size=3, seed=0, check_finite=True)
+    network.layers["recurrent"].parameters["b_l0"][0] = np.nan
+    assert str(found(network.forward, [[1, 2]])) == "recurrent: parameter b_l0[0] is nan"
+    network.check_finite = False
+    network.forward([[1, 2]])
+    model = EncoderDecoder(8, 7, 4, embedding_size=3, target_embedding=3, seed=0)
+    model.check_finite = True
+    model.layers["attention"].parameters["Wh"][0, 1] = np.inf
+    x, _, lengths = Pairs([[4, 5, 6], [7]], [[5, 4], [6, 6, 4]]).batch(np.array([0, 1]))
+    assert str(found(model.forward, x, lengths=lengths)) == "attention: parameter Wh[0, 1] is inf"
+
+
+def test_it_is_off_by_default() -> None:
+    x = np.full((1, 2, D), np.nan, np.float32)
+    assert np.isnan(rnnfast.LSTM(D, H).forward(x)[0]).all()
