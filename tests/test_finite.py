@@ -46,7 +46,7 @@ def test_an_input(kind: Any, bidirectional: bool, value: float) -> None:
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("ids", [False, True])
 def test_a_state_that_grows_without_bound(reverse: bool, ids: bool) -> None:
-    """relu and a recurrent weight of 1e6: h is about 1e6^k after k steps, infinite after 7, from numbers that are not."""
+    """relu and a recurrent weight of 1e6: h is about 1e6^k after k steps, infinite after 7."""
     layer = RNN(D, H, bidirectional=True, activation="relu", check_finite=True)
     layer.vector[...] = 0
     name = "l0_reverse" if reverse else "l0"

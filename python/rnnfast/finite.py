@@ -126,7 +126,8 @@ def first_gradient(
             cell, read, identity, Wh, b, None if state is None else tuple(np.asarray(s)[one] for s in state),
             None, reverse, True, None, None, None,
         )  # fmt: skip
-        dx = _core.backward(
+        assert tape is not None
+        dx: Any = _core.backward(
             tape, None if dh is None else np.ascontiguousarray(dh[one, :length]),
             None if dstate is None else tuple(None if s is None else s[one] for s in dstate), None, True, None,
         )[0]  # fmt: skip
