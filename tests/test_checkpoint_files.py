@@ -10,13 +10,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rnnfast
-from rnnfast import SGD, Adam, Callback, ModelFileError, Network, Sequences, fit
+from rnnfast import SGD, Adam, Callback, Checkpoint, ModelFileError, Network, Sequences, fit
 from rnnfast.files import read_model, write_model
 
 N = 23
@@ -25,6 +26,10 @@ LENGTHS = rng.integers(1, 9, N)
 IDS = [rng.integers(4, 20, n) for n in LENGTHS]
 LABELS = rng.integers(0, 2, N)
 HELD_OUT = (IDS[:9], 1 - LABELS[:9])
+STEPS = [ids % 2 for ids in IDS]
+# A run that is stopped in the middle of a batch, with a state to carry on; and one that carries it from batch to batch.
+PIECES: dict[str, Any] = {"model": {"per_step": True, "num_layers": 2}, "y": STEPS, "truncate": 2, "schedule": "linear"}
+CARRIED: dict[str, Any] = {"x": IDS[:20], "y": LABELS[:20], "carry_state": True, "shuffle": False, "bucket": False}
 
 OTHER: list[tuple[dict[str, Any], str]] = [
     ({"batch_size": 5}, "batch_size = 4, while this run has 5"),
@@ -82,14 +87,38 @@ class Setup:
             self.options["seed"].bit_generator.state, self.model.rng.bit_generator.state,
         ))  # fmt: skip
 
-    def fit(self, path: Path, *callbacks: Callback) -> Any:
+    def fit(self, path: Path | Checkpoint, *callbacks: Callback) -> Any:
         return fit(self.model, **self.options, checkpoint=path, callbacks=callbacks)
+
+
+class Stop(Callback):
+    """Stops the run after a step of its second pass."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any]) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+        self.model.stop_training = (self.epoch, batch) == (1, self.batch)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("written") / "file"
     Setup().fit(path)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A checkpoint in the middle of a batch of PIECES."""
+    path = tmp_path_factory.mktemp("within") / "file"
+    Setup(**PIECES).fit(path, Stop(8))
+    arrays, settings = read_model(path, "checkpoint")
+    assert (settings["position"]["done"], settings["position"]["states"]) == (9, 1)
+    assert arrays["state.0"].shape == (2, 4, 5)
     return path.read_bytes()
 
 
@@ -160,6 +189,91 @@ def test_a_checkpoint_that_makes_no_sense(name: str, value: Any, written: bytes,
     assert setup.state() == setup.before
 
 
+WRONG_POSITIONS: list[tuple[str, Any]] = [
+    ("position", 5), ("position", []), ("position", {}), ("done", "missing"), ("done", -1), ("done", 10**6),
+    ("done", 9.0), ("done", True), ("done", None), ("done", "9"), ("done", 0), ("done", 10),  # where a batch ends
+    ("done", 5),  # in a batch of 3 rows
+    ("total", None), ("total", "x"),
+    ("weight", [1]), ("seconds", None), ("generator", None), ("generator", {}), ("generator", "missing"), ("states", 0),
+    ("states", 2), ("states", 10**12), ("states", -1), ("states", None), ("states", 1.0), ("state.0", "missing"),
+    *(("state.0", np.zeros(shape, "f4")) for shape in [(2, 4, 6), (2, 3, 5), (1, 4, 5), (40,), (2, 4, 5, 1), (0,)]),
+    ("state.0", np.zeros((2, 4, 5))), ("state.0", np.zeros((2, 4, 5), np.int32)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_POSITIONS)
+def test_a_position_that_no_pass_has(name: str, value: Any, within: bytes, tmp_path: Path) -> None:
+    """A step beyond the pass, a carried state of another shape, or none where there has to be one: nothing is taken."""
+    path = tmp_path / "file"
+    path.write_bytes(within)
+    arrays, settings = copy.deepcopy(read_model(path, "checkpoint"))
+    where = arrays if name in arrays else settings if name in settings else settings["position"]
+    assert name in where
+    where[name] = value
+    if isinstance(value, str) and value == "missing":
+        del where[name]
+    write_model(path, "checkpoint", arrays, settings)
+    setup, data = Setup(**PIECES), path.read_bytes()
+    with pytest.raises(ModelFileError, match="expected a checkpoint of this run, got one with"):
+        setup.fit(path)
+    assert setup.state() == setup.before
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize(("done", "rows", "fits"), [
+    (2, 4, True), (5, 4, True), (2, 3, False), (2, None, False), (0, 4, False), (0, None, True), (6, 4, False),
+])  # fmt: skip
+def test_states_from_batch_to_batch(done: int, rows: int | None, fits: bool, tmp_path: Path) -> None:
+    """They are there after each batch, the last one too, and not before the first one."""
+    path = tmp_path / "file"
+    Setup(**CARRIED).fit(path, Stop(2))
+    arrays, settings = read_model(path, "checkpoint")
+    assert settings["position"]["done"] == 3
+    del arrays["state.0"]
+    settings["position"] |= {"done": done, "states": 0}
+    if rows is not None:
+        arrays["state.0"], settings["position"]["states"] = np.zeros((1, rows, 5), np.float32), 1
+    write_model(path, "checkpoint", arrays, settings)
+    setup = Setup(**CARRIED)
+    if fits:
+        assert len(setup.fit(path)["loss"]) == 2
+        return
+    with pytest.raises(ModelFileError, match="expected a checkpoint of this run, got one with st"):
+        setup.fit(path)
+    assert setup.state() == setup.before
+
+
+def test_files_without_a_position(written: bytes, tmp_path: Path, assert_same_bits: Any) -> None:
+    """As they were before there was one: of the end of a pass."""
+    path = tmp_path / "file"
+    path.write_bytes(written)
+    arrays, settings = read_model(path, "checkpoint")
+    assert settings.pop("position") is None
+    write_model(path, "checkpoint", arrays, settings)
+    resumed, whole = Setup(max_epochs=4), Setup(max_epochs=4)
+    assert len(resumed.fit(path)["loss"]) == 4
+    whole.fit(tmp_path / "another")
+    assert_same_bits(resumed.model.vector, whole.model.vector)
+
+
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_a_state_that_is_not_a_tuple_of_arrays(kind: type[Any], tmp_path: Path) -> None:
+    """A model may carry on what it likes, until that is to be written."""
+    setup = Setup(**CARRIED)
+    forward = setup.model.forward
+
+    def nested(x: Any, *, state: Any = None, **options: Any) -> Any:
+        out = forward(x, state=None if state is None else state["h"] if kind is dict else state[0], **options)
+        setup.model.state = {"h": setup.model.state} if kind is dict else (setup.model.state,)
+        return out
+
+    setup.model.forward = nested
+    assert len(setup.fit(tmp_path / "file")["loss"]) == 2
+    setup.options["max_epochs"] = 3
+    with pytest.raises(TypeError, match=r"state: expected a tuple of arrays for a checkpoint within a pass, got [{(]"):
+        setup.fit(Checkpoint(tmp_path / "file", every=2))
+
+
 @pytest.mark.parametrize("part", ["order", "model"])
 def test_generators_of_another_kind(part: str, written: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -173,10 +287,12 @@ def test_generators_of_another_kind(part: str, written: bytes, tmp_path: Path) -
     assert setup.state() == setup.before
 
 
-def test_damaged_files(written: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["written", "within"])
+def test_damaged_files(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Truncated anywhere, or with a bit flipped anywhere: an error that changes nothing, or the very same numbers."""
-    path, rng, setup = tmp_path / "file", np.random.default_rng(0), Setup()
-    whole = Setup()
+    written, changes = request.getfixturevalue(kind), PIECES if kind == "within" else {}
+    path, rng, setup = tmp_path / "file", np.random.default_rng(0), Setup(**changes)
+    whole = Setup(**changes)
     path.write_bytes(written)
     whole.fit(path)
     for place in [*range(0, len(written), len(written) // 60), len(written) - 1]:
@@ -195,7 +311,7 @@ def test_damaged_files(written: bytes, tmp_path: Path) -> None:
             assert setup.state() == setup.before, place
         else:
             assert setup.state() == whole.state(), place
-            setup, read = Setup(), read + 1
+            setup, read = Setup(**changes), read + 1
     assert read < 20
 
 
@@ -214,6 +330,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 FAILURES = [
+    (tempfile, "NamedTemporaryFile", OSError(errno.EROFS, "Read-only file system")),
     (os, "fsync", OSError(errno.ENOSPC, "No space left on device")),
     (Path, "replace", OSError(errno.EROFS, "Read-only file system")),
 ]
@@ -246,6 +363,67 @@ def test_a_full_disk_keeps_the_old_file(
     assert len(resumed.fit(path)["loss"]) == 4
     never_stopped.fit(tmp_path / "another")
     assert_same_bits(resumed.model.vector, never_stopped.model.vector)
+
+
+@pytest.mark.parametrize(("where", "call", "error"), FAILURES)
+@pytest.mark.parametrize("changes", [PIECES, CARRIED | {"schedule": "cosine"}])
+def test_a_full_disk_within_a_pass(
+    changes: dict[str, Any], where: Any, call: str, error: OSError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    assert_same_bits: Any,
+) -> None:  # fmt: skip
+    """The old file is whole, the learning rate is put back, the model is as after its last step, and all can go on."""
+    path, seen = tmp_path / "file", []
+
+    class Fill(Stop):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            if (self.epoch, batch) == (1, self.batch):
+                seen.append((path.read_bytes(), self.model.vector.copy()))
+
+                def fail(*arguments: Any, **options: Any) -> None:
+                    raise error
+
+                monkeypatch.setattr(where, call, fail)
+
+    setup = Setup(**changes)
+    with pytest.raises(OSError, match=re.escape(f"could not write {path} ({error.strerror})")):
+        setup.fit(Checkpoint(path, every=1), Fill(3))
+    monkeypatch.undo()
+    ((before, weights),) = seen
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [before]
+    settings = read_model(path, "checkpoint")[1]
+    assert (settings["epoch"], settings["position"]["done"]) == (1, 3)
+    assert_same_bits(setup.model.vector, weights)
+    assert setup.options["optimizer"].learning_rate == 0.02
+    again, never_stopped = Setup(**changes), Setup(**changes)
+    never_stopped.fit(tmp_path / "another")
+    for resumed in (setup, again):  # with what the error has left, and in a new process
+        path.write_bytes(before)
+        assert len(resumed.fit(path)["loss"]) == 2
+        assert resumed.state() == never_stopped.state()
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path, assert_same_bits: Any) -> None:
+    """A real write that fails, as on a full disk: the file is the old one, and training goes on when there is room."""
+    resource = pytest.importorskip("resource")
+    path, before = tmp_path / "file", []
+
+    class Limit(Stop):
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            if (self.epoch, batch) == (1, self.batch):
+                before.append(path.read_bytes())
+                resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    setup, never_stopped = Setup(**PIECES), Setup(**PIECES)
+    try:
+        with pytest.raises(OSError, match=re.escape(f"could not write {path} (File too large); what stood there is")):
+            setup.fit(Checkpoint(path, every=1), Limit(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == before
+    setup.fit(path)
+    never_stopped.fit(tmp_path / "another")
+    assert setup.state() == never_stopped.state()
 
 
 KILLS = """
@@ -284,7 +462,7 @@ for _ in range(200):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     model, optimizer = Model(), Optimizer()
-    run = read_checkpoint(path, model, optimizer, np.random.default_rng(0), {})
+    run = read_checkpoint([path], model, optimizer, np.random.default_rng(0), {})
     assert (model.vector == run.epoch).all() and (optimizer.m == -run.epoch).all() and run.epoch >= last
     last = run.epoch
     seen.add(last)

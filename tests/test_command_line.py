@@ -419,7 +419,7 @@ def test_resume(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest
 
 
 def test_interrupt(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in training saves the best whole pass, if there is one; 130 tells the shell."""
+    """Ctrl-C in training saves the best whole pass, if there is one, and the checkpoint; 130 tells the shell."""
     train = ["train", str(data), "--save", str(tmp_path / "model"), *QUICK]
     softmax, evaluate = rnnfast.losses.softmax_cross_entropy, rnnfast.training._evaluate
     press_now = [True]
@@ -442,7 +442,7 @@ def test_interrupt(data: Path, tmp_path: Path, capsys: Capture, monkeypatch: pyt
     assert capsys.readouterr().err == "rnnfast: interrupted\n"
     press_now[:] = [False]
     monkeypatch.setattr(rnnfast.training, "_evaluate", press_after)
-    assert main([*train, "--json"]) == 130
+    assert main([*train, "--resume", "--json"]) == 130
     out, err = capsys.readouterr()
     assert err == "rnnfast: interrupted\n"
     result = json.loads(out)

@@ -173,7 +173,9 @@ IMPORTS = {
     "benchmark.report": {"benchmark.grid"},
     "benchmark": {"_core", "benchmark.grid", "benchmark.measure", "benchmark.peers"},
     "tasks": {"datasets", "estimators", "examples", "metrics", "plots", "preprocessing"},
-    "commands": set(["callbacks", "datasets", "estimators", "examples", "files", "metrics", "music", "plots", "tasks"]),
+    "commands": set(
+        ["callbacks", "checkpoint", "datasets", "estimators", "examples", "files", "metrics", "music", "plots", "tasks"]
+    ),
     "__main__": {"benchmark", "commands", "datasets", "estimators", "files", "functions", "tasks"},
 }
 # beside numpy; own and pytorch use rnnfast as its users do

@@ -32,6 +32,7 @@ del _threads
 if _TYPE_CHECKING:
     from . import datasets, diagnostics, examples, metrics, music, plots, reference, sampling
     from .callbacks import Callback, History
+    from .checkpoint import Checkpoint
     from .encoder_decoder import EncoderDecoder, Pairs
     from .estimators import (
         SequenceClassifier,
@@ -61,6 +62,7 @@ _LATER = {
     "reference": ["reference"],
     "sampling": ["sampling"],
     "callbacks": ["Callback", "History"],
+    "checkpoint": ["Checkpoint"],
     "encoder_decoder": ["EncoderDecoder", "Pairs"],
     "estimators": [
         "SequenceClassifier",
@@ -103,6 +105,7 @@ __all__ = [
     "AdaGrad",
     "Adam",
     "Callback",
+    "Checkpoint",
     "Dense",
     "Embedding",
     "EncoderDecoder",

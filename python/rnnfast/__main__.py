@@ -113,7 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("data", metavar="DATA", help="a data set (as sentiment) or a file")
     p.add_argument("--task", choices=sorted(TASKS), help="what to learn; otherwise it follows from the data")
     p.add_argument("--save", metavar="PATH", help="where the model goes; otherwise DATA.safetensors in this folder")
-    p.add_argument("--resume", action="store_true", help="go on from the last whole pass of a run that was broken off")
+    p.add_argument("--resume", action="store_true", help="go on with a run that was broken off, from its checkpoint:"
+        " written at the end of each pass, and at Ctrl-C")  # fmt: skip
+    p.add_argument("--checkpoint-every", type=_positive(int), metavar="STEPS", help="write the checkpoint also within a"
+        " pass, each time that so many steps of the optimiser are done")  # fmt: skip
     p.add_argument("--cell", choices=cells(), help="recurrent cell")
     p.add_argument("--hidden-size", type=_positive(int), help="units of each layer and direction")
     p.add_argument("--num-layers", type=_positive(int), help="recurrent layers on top of each other")

@@ -1,14 +1,17 @@
-"""Callback and History: what a training run tells while it goes on, and what is left of it.
+"""Callback, History, Interrupt: what a training run tells while it goes on, what is left of it, how Ctrl-C ends it.
 
 training.py calls them; users and the command line derive from Callback. They know no model and no data.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 from dataclasses import dataclass, field
+from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["Callback", "History"]
+__all__ = ["Callback", "History", "Interrupt"]
 
 
 class Callback:
@@ -69,3 +72,29 @@ class History:
     def append(self, logs: dict[str, float]) -> None:
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
+
+
+class Interrupt:
+    """Turns the first Ctrl-C into a flag that is looked at between batches; the second one raises at once."""
+
+    def __enter__(self) -> Interrupt:
+        self.pressed = False
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.getsignal(signal.SIGINT)
+            # Someone else's handler, or none that Python knows: leave it alone.
+            self._main = self._before is signal.default_int_handler
+        if self._main:
+            signal.signal(signal.SIGINT, self._press)
+        return self
+
+    def _press(self, number: int, frame: FrameType | None) -> None:
+        if self.pressed:
+            raise KeyboardInterrupt
+        self.pressed = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)

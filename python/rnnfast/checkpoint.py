@@ -1,7 +1,8 @@
 """Checkpoints: all that a training run needs to go on after a stop, to the same bits.
 
-Called by training.py after each pass. It stores vectors and numbers through files.py, and must not know what they mean
-to a model: anything with ``vector`` and, where it draws random numbers, ``rng`` will do.
+Called by training.py after each pass, and within one where a Checkpoint says so. It stores vectors and numbers through
+files.py, and must not know what they mean to a model: anything with ``vector`` and, where it draws random numbers,
+``rng`` will do.
 """
 
 from __future__ import annotations
@@ -10,19 +11,84 @@ import copy
 import dataclasses
 import math
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .callbacks import History
+from .callbacks import Callback, History
 from .files import ModelFileError, read_model, write_model
 
-__all__ = ["Progress", "facts_of", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "Checkpoints", "Position", "Progress", "facts_of", "read_checkpoint", "write_checkpoint"]
 
 Array = NDArray[Any]
 KIND = "checkpoint"
+
+
+class Checkpoint(Callback):
+    """Writes a run down, so that it can be broken off anywhere and go on to the same bits.
+
+    The file has all that the rest of the run depends on: weights, best weights, the optimiser's moments, both
+    generators, the history, and the place in the pass with the state that is carried on there. :func:`fit` writes it
+    atomically, after all other callbacks, at the end of each pass, and where Ctrl-C or a callback stops the run within
+    one. Where it is there already, :func:`fit` goes on from it: in another process too, and with any number of threads.
+    After an error, or a process that was killed, that is from the last time it was written.
+
+    Other callbacks are told of a pass that is gone on with by ``on_epoch_begin`` once more, then of its remaining
+    steps; what they remember themselves is not in the file.
+
+    Parameters
+    ----------
+    path : str or path
+        Of one run: another model, other data or settings are refused, with an error that names them. Several
+        checkpoints need files of their own; the run goes on from the one that has got furthest.
+    every : int, optional
+        Write also after every `every`-th step of the optimiser within a pass; with `truncate` that is every
+        `every`-th piece.
+
+    Examples
+    --------
+    >>> import numpy as np, os, rnnfast, tempfile
+    >>> x, y = np.arange(40).reshape(20, 2) % 7, np.arange(20) % 2
+    >>> class Break(rnnfast.Callback):
+    ...     def on_train_batch_end(self, batch, logs):
+    ...         self.model.stop_training = batch == 4
+    >>> def train(*callbacks):
+    ...     network = rnnfast.Network(7, 4, 2, embedding_size=3, dropout=0.2, seed=0)
+    ...     history = rnnfast.fit(network, x, y, batch_size=2, max_epochs=2, seed=0, callbacks=callbacks)
+    ...     return network.vector, history.stop_reason
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint = rnnfast.Checkpoint(os.path.join(folder, "run.safetensors"), every=3)
+    ...     (_, stopped), (weights, ended) = train(checkpoint, Break()), train(checkpoint)
+    >>> stopped, ended, np.array_equal(weights, train()[0])
+    ('callback', 'max_epochs', True)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int | None = None) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"path: expected a str or path, got {path!r}")
+        if every is not None and (isinstance(every, bool) or not isinstance(every, int | np.integer)):
+            raise TypeError(f"every: expected a positive integer or None, got {every!r}")
+        if every is not None and every < 1:
+            raise ValueError(f"every: expected a positive integer or None, got {every}")
+        self.path, self.every = path, None if every is None else int(every)
+
+    def __repr__(self) -> str:
+        return f"Checkpoint({os.fspath(self.path)!r}, every={self.every})"
+
+
+@dataclass
+class Position:
+    """Where a pass is, between two steps of the optimiser."""
+
+    generator: np.random.Generator  # as it was before the order of the pass was drawn
+    done: int = 0  # steps of the optimiser
+    total: float = 0.0  # Σ loss · weight of these
+    weight: float = 0.0
+    seconds: float = 0.0
+    state: Any = None  # a tuple of arrays that the next step starts from, where it does
 
 
 @dataclass
@@ -36,6 +102,7 @@ class Progress:
     tie_break: float = math.inf
     best_weights: Array | None = None
     history: History = field(default_factory=History)
+    position: Position | None = None  # in the pass at hand, None between two passes
 
     def finish_pass(self, logs: dict[str, float], monitor: str, tol: float, weights: Array) -> None:
         """Enter a pass; keep its weights where it is the best so far."""
@@ -46,7 +113,44 @@ class Progress:
         if (monitored, tie_break) < (self.best, self.tie_break):
             self.best, self.tie_break = monitored, tie_break
             self.history.best_epoch, self.best_weights = self.epoch, weights.copy()
-        self.epoch += 1
+        self.epoch, self.position = self.epoch + 1, None
+
+
+class Checkpoints:
+    """The checkpoints among the callbacks of a run, and what they hold beside its progress."""
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        model: Any,
+        data: Any,
+        held_out: Any,
+        optimizer: Any,
+        rng: np.random.Generator,
+        **settings: Any,
+    ) -> None:
+        self.all = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
+        paths = [os.path.realpath(checkpoint.path) for checkpoint in self.all]
+        for k, path in enumerate(paths):
+            if path in paths[:k]:
+                raise ValueError(f"callbacks, checkpoint: expected a file of its own for each, got {path} twice")
+        if self.all and not hasattr(optimizer, "state"):
+            raise TypeError(f"optimizer: expected one with state and load_state for a checkpoint, got {optimizer!r}")
+        self.model, self.optimizer, self.rng = model, optimizer, rng
+        self.facts = facts_of(model, data, held_out, optimizer, **settings) if self.all else {}
+
+    def read(self, check: Callable[[Position], None]) -> Progress | None:
+        """See :func:`read_checkpoint`; None where nothing is written yet."""
+        paths = [checkpoint.path for checkpoint in self.all if os.path.exists(checkpoint.path)]
+        return read_checkpoint(paths, self.model, self.optimizer, self.rng, self.facts, check) if paths else None
+
+    def write(self, run: Progress, done: int | None = None) -> None:
+        """Write all of them, or those that want it after so many steps of a pass."""
+        for checkpoint in self.all:
+            if done is not None and (checkpoint.every is None or done % checkpoint.every):
+                continue
+            if np.isfinite(self.model.vector).all():  # else the pass ends with an error: what is written is better
+                write_checkpoint(checkpoint.path, self.model, self.optimizer, self.rng, run, self.facts)
 
 
 def facts_of(model: Any, data: Any, held_out: Any, optimizer: Any, **settings: Any) -> dict[str, Any]:
@@ -70,11 +174,29 @@ def write_checkpoint(
     run: Progress,
     facts: dict[str, Any],
 ) -> None:
-    """Write where a run is; `facts` must be the same when it goes on."""
+    """Write where a run is; `facts` must be the same when it goes on.
+
+    Raises
+    ------
+    OSError
+        A full disk, a read-only folder: names the path; what stood there is untouched.
+    TypeError
+        The model's state is to be carried on, and is not a tuple of arrays.
+    """
     state = {k: np.asarray(v) for k, v in optimizer.state().items()}
     arrays = {"weights": model.vector, **{f"optimizer.{k}": v.reshape(-1) for k, v in state.items()}}
     if run.best_weights is not None:
         arrays["best_weights"] = run.best_weights
+    position, at = run.position, None
+    if position is not None:
+        carried = () if position.state is None else position.state
+        if not isinstance(carried, tuple) or not all(isinstance(s, np.ndarray) and s.ndim for s in carried):
+            raise TypeError(
+                f"model.state: expected a tuple of arrays for a checkpoint within a pass, got {carried!r:.80}"
+            )
+        arrays |= {f"state.{k}": s for k, s in enumerate(carried)}
+        at = {"generator": _generator(position.generator), "states": len(carried)}
+        at |= {name: getattr(position, name) for name in ("done", "total", "weight", "seconds")}
     settings = {
         "facts": facts,
         "shapes": {k: v.shape for k, v in state.items()},  # of the optimiser's state: a file has no numbers alone
@@ -85,20 +207,43 @@ def write_checkpoint(
         "best": [run.best, run.tie_break],
         "history": run.history.history,
         "best_epoch": run.history.best_epoch,
+        "position": at,
     }
     write_model(path, KIND, arrays, settings)
 
 
 def read_checkpoint(
-    path: str | os.PathLike[str], model: Any, optimizer: Any, rng: np.random.Generator, facts: dict[str, Any]
+    paths: Sequence[str | os.PathLike[str]],
+    model: Any,
+    optimizer: Any,
+    rng: np.random.Generator,
+    facts: dict[str, Any],
+    check: Callable[[Position], None] = lambda position: None,
 ) -> Progress:
-    """Put model, optimiser and generators where they were.
+    """Put model, optimiser and generators where the furthest of some checkpoints was.
+
+    `check` is to raise a ValueError where no pass of this run could be at a position.
 
     Raises
     ------
     ModelFileError
         Not a whole checkpoint, or one of another run; nothing is changed then.
     """
+    found = [_read(path, model, optimizer, rng, facts, check) for path in paths]
+    run, restore = max(found, key=lambda item: (item[0].epoch, item[0].position.done if item[0].position else 0))
+    restore()
+    return run
+
+
+def _read(
+    path: str | os.PathLike[str],
+    model: Any,
+    optimizer: Any,
+    rng: np.random.Generator,
+    facts: dict[str, Any],
+    check: Callable[[Position], None],
+) -> tuple[Progress, Callable[[], None]]:
+    """Where a run was, and what puts everything there."""
     arrays, settings = read_model(path, KIND)
     model_rng = getattr(model, "rng", None)
     try:
@@ -124,13 +269,30 @@ def read_checkpoint(
         copy.deepcopy(optimizer).load_state(state)  # what fails, fails before anything is changed
         for generator, was in generators:
             _restore(copy.deepcopy(generator), was)
+        at = settings.get("position")  # the first files have none: they are of the end of a pass
+        if at is not None:
+            run.position = _position(at, arrays, rng)
+            check(run.position)
     except (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise ModelFileError(f"{path}: expected a checkpoint of this run, got one with {error}") from error
-    optimizer.load_state(state)
-    for generator, was in generators:
-        _restore(generator, was)
-    model.vector[...] = weights
-    return run
+
+    def restore() -> None:
+        optimizer.load_state(state)
+        for generator, was in generators:
+            _restore(generator, was)
+        model.vector[...] = weights
+
+    return run, restore
+
+
+def _position(at: dict[str, Any], arrays: dict[str, Array], rng: np.random.Generator) -> Position:
+    if type(at["done"]) is not int:
+        raise ValueError(f"step {at['done']!r} of a pass")
+    generator = copy.deepcopy(rng)
+    _restore(generator, at["generator"])
+    carried = tuple(arrays[f"state.{k}"] for k in range(at["states"]))
+    total, weight, seconds = (float(at[name]) for name in ("total", "weight", "seconds"))
+    return Position(generator, at["done"], total, weight, seconds, carried or None)
 
 
 def _generator(rng: np.random.Generator | None) -> Any:

@@ -21,6 +21,7 @@ import numpy as np
 from . import datasets as data_sets
 from . import estimators, examples, metrics, music, tasks
 from .callbacks import Callback
+from .checkpoint import Checkpoint
 from .estimators import SequenceClassifier, SequenceGenerator, SequenceRegressor, SequenceTagger, SequenceTransducer
 from .examples import Example
 from .files import ModelFileError
@@ -66,7 +67,7 @@ class ProgressBar(Callback):
         self.start = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any]) -> None:
-        self.steps, self.epoch_start = 0, time.perf_counter()
+        self.steps, self.batches, self.epoch_start = 0, 0, time.perf_counter()
         if not sys.stderr.isatty():
             return
         try:
@@ -82,7 +83,8 @@ class ProgressBar(Callback):
         if self.bar is not None:
             rate = self.steps / (time.perf_counter() - self.epoch_start)
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", tokens_per_s=f"{rate:,.0f}", refresh=False)
-            self.bar.update()
+            self.bar.update(batch + 1 - self.batches)  # more than one where a pass is gone on with
+        self.batches = batch + 1
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         held_out = ""
@@ -92,7 +94,7 @@ class ProgressBar(Callback):
             held_out = f", validation loss {logs['val_loss']:.4f}"
         line = (
             f"pass {epoch + 1}/{self.epochs}: loss {logs['loss']:.4f}{held_out}, {logs['seconds']:.2f} s, "
-            f"{self.steps / logs['seconds']:,.0f} tokens/s"
+            f"{self.steps / (time.perf_counter() - self.epoch_start):,.0f} tokens/s"
         )
         if self.bar is not None:
             self.bar.clear()
@@ -121,21 +123,23 @@ def train(options: argparse.Namespace) -> None:
         )
     if checkpoint.exists() and not options.resume:
         raise CommandError(f"{checkpoint}: a run that was broken off left this; go on with --resume, or delete it")
-    model = example.make(**_changes(options, example.estimator))
     progress = ProgressBar()
-    if not options.quiet:
-        model.set_params(callbacks=(progress,))
+    callbacks = [Checkpoint(checkpoint, options.checkpoint_every), *([] if options.quiet else [progress])]
+    model = example.make(**_changes(options, example.estimator), callbacks=callbacks)
     parts = example.load(False)
     if not options.quiet:
         kinds = {"train": "training", "valid": "validation", "test": "held-out"}
         sizes = ", ".join(f"{n:,} {kinds[part]}" for part, n in parts.sizes().items())
         print(f"{example.name}: {sizes} {_unit(parts)}", flush=True)
     started = time.perf_counter()
-    example.train(model, parts, checkpoint=checkpoint)
+    example.train(model, parts)
     seconds = progress.seconds or time.perf_counter() - started
     history = model.history_
+    resumable = f"the run goes on with --resume, from {checkpoint}"
     if not history["loss"]:
-        raise KeyboardInterrupt  # in the first pass: nothing is worth saving
+        if not options.json:
+            print(resumable)
+        raise KeyboardInterrupt  # in the first pass: no model is worth saving
     model.set_params(callbacks=())
     model.notes_ = {"data": options.data, **({"series": settings["notes"]} if "notes" in settings else {})}
     model.save(path)
@@ -165,7 +169,7 @@ def train(options: argparse.Namespace) -> None:
         _plot(options.plot, lambda axes: _plots().learning_curves(history, ax=axes))
     if history.stop_reason == "interrupted":
         if not options.json:
-            print(f"the run goes on with --resume, from {checkpoint}")
+            print(resumable)
         raise KeyboardInterrupt  # the best pass is saved, but it is not what was asked for
     checkpoint.unlink(missing_ok=True)
 

@@ -7,21 +7,19 @@ any data like sequences.Sequences. Called by the estimators and by users; it mus
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from types import FrameType, TracebackType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .callbacks import Callback, History
-from .checkpoint import Progress, facts_of, read_checkpoint, write_checkpoint
+from .callbacks import Callback, History, Interrupt
+from .checkpoint import Checkpoint, Checkpoints, Position, Progress
 from .losses import softmax_cross_entropy, squared_error
 from .optimizers import Adam, clip_by_global_norm, clip_by_value
 from .preprocessing import batches
@@ -44,32 +42,6 @@ class Optimizer(Protocol):
     """What fit asks of an optimiser (optimizers.py has SGD, Adam and AdaGrad)."""
 
     def step(self, parameters: Array, gradients: Array) -> None: ...
-
-
-class _Interrupt:
-    """Turns the first Ctrl-C into a flag that is looked at between batches; the second one raises at once."""
-
-    def __enter__(self) -> _Interrupt:
-        self.pressed = False
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.getsignal(signal.SIGINT)
-            # Someone else's handler, or none that Python knows: leave it alone.
-            self._main = self._before is signal.default_int_handler
-        if self._main:
-            signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def _press(self, number: int, frame: FrameType | None) -> None:
-        if self.pressed:
-            raise KeyboardInterrupt
-        self.pressed = True
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._main:
-            signal.signal(signal.SIGINT, self._before)
 
 
 def fit(
@@ -97,7 +69,7 @@ def fit(
     bucket: bool = True,
     seed: int | np.random.Generator | None = None,
     callbacks: Iterable[Callback] = (),
-    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> History:
     """Train a model.
 
@@ -149,9 +121,9 @@ def fit(
     seed : int or Generator, optional
         For the order of the batches.
     callbacks : iterable of Callback
-    checkpoint : path, optional
-        Written after each pass, atomically: weights, moments, generators, history. Where it is there already, training
-        goes on, to the same bits as if it had never stopped; only `max_epochs` and what else ends it may change.
+    checkpoint : path or Checkpoint, optional
+        One more callback; a path stands for ``Checkpoint(path)``. Where the file is there already, training goes on, to
+        the same bits as if it had never stopped; only `max_epochs` and what else ends it may change.
 
     Returns
     -------
@@ -161,6 +133,8 @@ def fit(
     ------
     FloatingPointError
         The loss is NaN or infinite: names pass and batch. The model keeps its best weights.
+    OSError
+        A checkpoint cannot be written: the model is as after its last step, and the file as it was before.
     ModelFileError
         The checkpoint is damaged, or of another model, data set or setting, which is named.
     ValueError
@@ -206,21 +180,25 @@ def fit(
     rng = np.random.default_rng(seed)
     trainer = _Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate)
     callbacks = list(callbacks)
+    if checkpoint is not None:
+        callbacks.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
     for i, callback in enumerate(callbacks):
         if not hasattr(callback, "on_train_begin"):
             raise TypeError(f"callbacks[{i}]: expected a Callback, got {callback!r}")
         callback.set_model(model)
     model.stop_training = False
-    run = Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
-    facts: dict[str, Any] = {}
-    if checkpoint is not None:
-        if not hasattr(optimizer, "state"):
-            raise TypeError(f"optimizer: expected one with state and load_state for a checkpoint, got {optimizer!r}")
-        facts = facts_of(model, data, held_out, optimizer, loss=loss, normalizer=normalizer, schedule=schedule,
-                         batch_size=batch_size, monitor=monitor, clip_norm=clip_norm, clip_value=clip_value,
-                         truncate=truncate, carry_state=carry_state, shuffle=shuffle, bucket=bucket)  # fmt: skip
-        if os.path.exists(checkpoint):
-            run = read_checkpoint(checkpoint, model, optimizer, rng, facts)
+
+    def plan(generator: np.random.Generator) -> tuple[list[NDArray[np.int64]], int]:
+        """The batches of a pass, and how many steps of the optimiser they take."""
+        order = list(batches(data.lengths, batch_size, shuffle=generator if shuffle else None, bucket=bucket))
+        return order, sum(trainer.updates(data.lengths[rows]) for rows in order)
+
+    checkpoints = Checkpoints(
+        callbacks, model, data, held_out, optimizer, rng, loss=loss, normalizer=normalizer, schedule=schedule,
+        batch_size=batch_size, monitor=monitor, clip_norm=clip_norm, clip_value=clip_value, truncate=truncate,
+        carry_state=carry_state, shuffle=shuffle, bucket=bucket)  # fmt: skip
+    run = checkpoints.read(lambda at: trainer.check(at, data, plan(copy.deepcopy(at.generator))[0], carry_state))
+    run = run or Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
     history = run.history
 
     def diverged(what: str) -> FloatingPointError:
@@ -237,25 +215,29 @@ def fit(
 
     _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
     reason = rule(history["loss"][-1]) if history["loss"] else None
-    with _Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):
+    with Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):
         while reason is None and run.epoch < max_epochs:
-            epoch, start = run.epoch, time.perf_counter()
-            order = list(batches(data.lengths, batch_size, shuffle=rng if shuffle else None, bucket=bucket))
-            updates = sum(trainer.updates(data.lengths[rows]) for rows in order)
+            epoch, begun = run.epoch, run.position is not None
+            at = run.position = run.position or Position(copy.deepcopy(rng))
+            start = time.perf_counter() - at.seconds
+            order, updates = plan(copy.deepcopy(at.generator) if begun else rng)
             _call(callbacks, "on_epoch_begin", epoch, {"batches": updates})
-            total = weight = 0.0
-            done, parts = 0, trainer.train(data, order, carry_state)
-            while done < updates and not (interrupt.pressed or model.stop_training):
+            parts = trainer.train(data, order, carry_state, at.done, at.state)
+            while at.done < updates and not (interrupt.pressed or model.stop_training):
                 if factor is not SCHEDULES["constant"]:
-                    rate = run.learning_rate * factor((epoch + done / updates) / max_epochs)
+                    rate = run.learning_rate * factor((epoch + at.done / updates) / max_epochs)
                     optimizer.learning_rate = rate  # type: ignore[attr-defined]
                 part = next(parts)
                 if not np.isfinite(part.loss):
-                    raise diverged(f"loss is {part.loss} in pass {epoch}, batch {done}")
-                total, weight, done = total + part.total, weight + part.weight, done + 1
-                _call(callbacks, "on_train_batch_end", done - 1, {"loss": part.loss, "steps": part.steps})
-            whole = done == updates  # a part of a pass is neither a loss to compare nor a line of the history
-            logs = {"loss": _mean(total, weight, normalizer)}
+                    raise diverged(f"loss is {part.loss} in pass {epoch}, batch {at.done}")
+                at.total, at.weight, at.state = at.total + part.total, at.weight + part.weight, part.state
+                at.done += 1
+                _call(callbacks, "on_train_batch_end", at.done - 1, {"loss": part.loss, "steps": part.steps})
+                at.seconds = time.perf_counter() - start
+                if at.done < updates:
+                    checkpoints.write(run, at.done)
+            whole = at.done == updates  # a part of a pass is neither a loss to compare nor a line of the history
+            logs = {"loss": _mean(at.total, at.weight, normalizer)}
             if whole and not np.isfinite(model.vector).all():
                 raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
             if whole and held_out is not None:
@@ -266,9 +248,8 @@ def fit(
             if whole:
                 run.finish_pass(logs, monitor, tol, model.vector)
                 _call(callbacks, "on_epoch_end", epoch, logs)
-                if checkpoint is not None:
-                    write_checkpoint(checkpoint, model, optimizer, rng, run, facts)
                 reason = rule(logs["loss"])
+            checkpoints.write(run)
             if interrupt.pressed:
                 reason = "interrupted"
             elif model.stop_training:
@@ -371,7 +352,7 @@ class _Part:
     total: float  # what the loss adds to Σ loss · weight of a pass
     weight: float
     steps: int  # valid ones
-    state: Any  # after the last step
+    state: Any  # after it, where the next one starts from that
 
 
 class _Trainer:
@@ -396,32 +377,52 @@ class _Trainer:
         steps = int(lengths.max(initial=0))
         return 1 if self.truncate is None or not self.per_step else max(1, -(-steps // self.truncate))
 
-    def train(self, data: Any, order: Iterable[NDArray[np.int64]], carry_state: bool) -> Iterator[_Part]:
-        """Train on the batches of a pass, a step of the optimiser for each item that is taken."""
-        state = None
+    def train(
+        self, data: Any, order: Iterable[NDArray[np.int64]], carry_state: bool, done: int = 0, state: Any = None
+    ) -> Iterator[_Part]:
+        """Train on the batches of a pass, a step of the optimiser for each item that is taken; `done` of them are, and
+        the next one starts from `state`."""
         for rows in order:
+            updates = self.updates(data.lengths[rows])
+            if done >= updates:
+                done -= updates
+                continue
             x, y, lengths = data.batch(rows)
-            for part in self._batch(x, y, lengths, state if carry_state else None):
-                yield part
-                state = part.state
+            for part in self._batch(x, y, lengths, state, done):
+                done += 1
+                state = part.state if carry_state or done < updates else None
+                yield replace(part, state=state)
+            done = 0
 
-    def _batch(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any) -> Iterator[_Part]:
+    def check(self, at: Position, data: Any, order: list[NDArray[np.int64]], carry_state: bool) -> None:
+        """A ValueError where no pass over these batches could be."""
+        ends = np.cumsum([self.updates(data.lengths[rows]) for rows in order])
+        if not 0 <= at.done <= ends[-1]:
+            raise ValueError(f"step {at.done} of a pass, while this run has {ends[-1]} in each")
+        expected = None
+        if at.done and (carry_state or at.done not in ends):
+            x, _, lengths = data.batch(order[min(int((ends <= at.done).sum()), len(order) - 1)])
+            self.model.forward(_piece(x, slice(1)), lengths=np.minimum(lengths, 1))
+            expected = [(s.shape, s.dtype) for s in self.model.state]
+        found = None if at.state is None else [(s.shape, s.dtype) for s in at.state]
+        if found != expected:
+            raise ValueError(f"states {found} to carry on, while this run has {expected}")
+
+    def _batch(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any, done: int) -> Iterator[_Part]:
         k, steps = self.truncate, int(lengths.max(initial=0))
-        ids, *condition = x if isinstance(x, tuple) else (x,)
         if k is None or steps <= k:
             yield self._update(x, y, lengths, state)
         elif not self.per_step:  # walk to the last k steps of each sequence without a tape, then train on those
             early = np.maximum(lengths - k, 0)
-            before = ids[:, : int(early.max())]
-            self.model.forward((before, *condition) if condition else before, lengths=early, state=state)
+            self.model.forward(_piece(x, slice(int(early.max()))), lengths=early, state=state)
+            ids, *condition = x if isinstance(x, tuple) else (x,)
             last = ids[np.arange(len(ids))[:, None], np.minimum(early[:, None] + np.arange(k), steps - 1)]
             part = self._update((last, *condition) if condition else last, y, lengths - early, self.model.state)
             yield replace(part, steps=int(lengths.sum()))
         else:
-            for start in range(0, steps, k):
+            for start in range(done * k, steps, k):
                 piece = slice(start, start + k)
-                xs: Any = (ids[:, piece], *condition) if condition else ids[:, piece]
-                part = self._update(xs, y[:, piece], np.clip(lengths - start, 0, k), state)
+                part = self._update(_piece(x, piece), y[:, piece], np.clip(lengths - start, 0, k), state)
                 if start and self.normalizer == "sequences":  # each piece was divided by the same number: they add up
                     part = replace(part, weight=0.0)
                 state = part.state
@@ -441,6 +442,11 @@ class _Trainer:
             self.optimizer.step(model.vector, model.gradient_vector)
         weight = _weight(self.normalizer, lengths, self.per_step)
         return _Part(loss, loss * weight, weight, int(lengths.sum()), state)
+
+
+def _piece(x: Any, steps: slice) -> Any:
+    """Some steps of the inputs of a batch, with its condition where it has one."""
+    return (x[0][:, steps], *x[1:]) if isinstance(x, tuple) else x[:, steps]
 
 
 def _weight(normalizer: str, lengths: NDArray[np.int64], per_step: bool) -> float:
