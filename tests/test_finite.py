@@ -201,3 +201,84 @@ def test_names_in_a_network() -> None:
 def test_it_is_off_by_default() -> None:
     x = np.full((1, 2, D), np.nan, np.float32)
     assert np.isnan(rnnfast.LSTM(D, H).forward(x)[0]).all()
+
+
+# ---- fit
+
+IDS = [np.array(s) for s in ([4, 5, 6], [7, 7], [8, 4, 4, 5], [6], [5, 5, 8], [7, 6])]
+LABELS = np.array([0, 1, 0, 1, 0, 1])
+
+
+def train(network: Any, x: Any = IDS, y: Any = LABELS, **options: Any) -> Any:
+    settings = {"batch_size": 2, "max_epochs": 3, "shuffle": False, "bucket": False, "check_finite": True, "seed": 0}
+    return rnnfast.fit(network, x, y, **settings | options)
+
+
+def test_fit_changes_no_bit_and_puts_the_layers_back(assert_same_bits: Any) -> None:
+    vectors = []
+    for check_finite in (False, True):
+        network = Network(9, 4, 2, embedding_size=3, dropout=0.3, seed=0)
+        network.dense.check_finite = True
+        train(network, check_finite=check_finite)
+        assert [layer.check_finite for layer in network.layers.values()] == [False, False, True]
+        vectors.append(network.vector)
+    assert_same_bits(*vectors)
+
+
+def test_fit_names_pass_batch_and_sequence() -> None:
+    x = [np.ones((n, 2), np.float32) for n in (3, 2, 4, 1, 3, 2)]
+    x[5][1, 0] = np.inf
+    with pytest.raises(FloatingPointError, match=r"recurrent: x\[0\] of row 1 at step 1 is inf, in pass 0, batch 2 "
+                                                 r"\(row 1 is sequence 5 of the data\)"):  # fmt: skip
+        train(Network(2, 4, 2, seed=0), x)
+
+
+@pytest.mark.parametrize("per_step", [False, True])
+def test_fit_names_the_step_of_a_piece(per_step: bool) -> None:
+    x = [np.ones((n, 2), np.float32) for n in (5, 9)]
+    x[1][7, 1] = np.nan
+    y = [np.zeros(len(s), int) for s in x] if per_step else [0, 1]
+    first, step = 6, 1  # two of three pieces, or all but the last three steps, are over
+    with pytest.raises(FloatingPointError) as e:
+        train(Network(2, 4, 2, per_step=per_step, seed=0), x, y, truncate=3)
+    assert f"recurrent: x[1] of row 1 at step {step} is nan, in pass 0, batch {2 if per_step else 0}" in str(e.value)
+    assert f"(row 1 is sequence 1 of the data, whose step 0 is step {first} there)" in str(e.value)
+
+
+def test_fit_names_a_loss() -> None:
+    """Squared errors that overflow, of outputs that do not."""
+    x = [np.zeros((n, 1), np.float32) for n in (3, 4)]
+    y = [np.zeros((n, 1), np.float32) for n in (3, 4)]
+    y[1][2] = 1e300 if y[1].dtype == np.float64 else 3e38
+    network = Network(1, 2, 1, per_step=True, seed=0)
+
+    def loss(outputs: np.ndarray, targets: np.ndarray, **options: Any) -> tuple[float, np.ndarray]:
+        value, gradient = rnnfast.squared_error(outputs, targets, **options)
+        return (np.inf if value > 1e30 else value), gradient
+
+    with pytest.raises(FloatingPointError, match=r"^loss of row 1 at step 2 is inf, in pass 0, batch 0"):
+        train(network, x, y, loss=loss)
+    network = Network(1, 2, 1, seed=0)
+    with pytest.raises(FloatingPointError, match=r"^loss of row 0 is inf, in pass 0, batch 0 \(row 0 is sequence 0"):
+        train(network, x, np.array([[3e38], [0]], np.float32), loss=loss)
+
+
+def test_fit_of_another_kind_of_model() -> None:
+    class Own:
+        per_step, state = False, None
+
+        def __init__(self, outputs: float, gradient: float) -> None:
+            self.vector, self.gradient_vector = np.zeros(3), np.zeros(3)
+            self.outputs, self.gradient = outputs, gradient
+
+        def forward(self, x: Any, **options: Any) -> np.ndarray:
+            return np.full((len(x), 2), self.outputs)
+
+        def backward(self, d: np.ndarray) -> None:
+            self.gradient_vector[1] = self.gradient
+
+    with pytest.raises(FloatingPointError, match=r"outputs\[0\] of row 0 is nan, in pass 0, batch 0"):
+        train(Own(np.nan, 0))
+    with pytest.raises(FloatingPointError, match=r"gradient_vector\[1\] is -inf, in pass 0, batch 0"):
+        train(Own(1.0, -np.inf))
+    train(Own(1.0, 0))

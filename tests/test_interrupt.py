@@ -193,3 +193,26 @@ def test_asking_has_no_state(make_problem: Any, assert_same_bits: Any) -> None:
     assert seen
     assert isinstance(expected["h"], np.ndarray)
     assert rnnfast.get_num_threads() >= 1
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_fit_drops_the_batch_at_hand(threads: str) -> None:
+    """One batch would take 10 seconds or more; the model is what it was before, and trains on."""
+    lines = run(
+        """
+        x, y = np.zeros((48, 3000, 8), np.float32), np.arange(48) % 2
+        network = rnnfast.Network(8, 256, 2, dropout=0.1, recompute=100, seed=0)
+        before, drawn = network.vector.copy(), network.rng.bit_generator.state
+        press(0.5)
+        history = rnnfast.fit(network, x, y, batch_size=48, max_epochs=5)
+        print(time.perf_counter() - pressed, history.stop_reason, len(history["loss"]))
+        assert network.vector.tobytes() == before.tobytes() and network.rng.bit_generator.state == drawn
+        history = rnnfast.fit(network, x[:, :20], y, max_epochs=1)
+        print(history.stop_reason)
+        """,
+        RNNFAST_NUM_THREADS=threads,
+    )
+    assert float(lines[0]) < 3
+    assert lines[1:] == ["interrupted", "0", "max_epochs"]

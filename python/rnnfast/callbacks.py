@@ -5,8 +5,10 @@ training.py calls them; users and the command line derive from Callback. They kn
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any
@@ -74,8 +76,25 @@ class History:
             self.history.setdefault(name, []).append(value)
 
 
+class BrokenOff(KeyboardInterrupt):
+    """Ctrl-C inside ``Interrupt.breaking()``."""
+
+
 class Interrupt:
     """Turns the first Ctrl-C into a flag that is looked at between batches; the second one raises at once."""
+
+    pressed = _breaks = False
+
+    @contextlib.contextmanager
+    def breaking(self) -> Iterator[None]:
+        """What is done in here leaves nothing behind: Ctrl-C ends it by BrokenOff."""
+        if self.pressed:
+            raise BrokenOff
+        self._breaks = True
+        try:
+            yield
+        finally:
+            self._breaks = False
 
     def __enter__(self) -> Interrupt:
         self.pressed = False
@@ -92,6 +111,8 @@ class Interrupt:
         if self.pressed:
             raise KeyboardInterrupt
         self.pressed = True
+        if self._breaks:
+            raise BrokenOff
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

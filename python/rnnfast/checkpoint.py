@@ -21,7 +21,17 @@ from numpy.typing import NDArray
 from .callbacks import Callback, History
 from .files import ModelFileError, read_model, write_model
 
-__all__ = ["Checkpoint", "Checkpoints", "Position", "Progress", "facts_of", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "Checkpoints",
+    "Position",
+    "Progress",
+    "facts_of",
+    "generator_state",
+    "read_checkpoint",
+    "restore_generator",
+    "write_checkpoint",
+]
 
 Array = NDArray[Any]
 KIND = "checkpoint"
@@ -195,12 +205,12 @@ def write_checkpoint(
                 f"model.state: expected a tuple of arrays for a checkpoint within a pass, got {carried!r:.80}"
             )
         arrays |= {f"state.{k}": s for k, s in enumerate(carried)}
-        at = {"generator": _generator(position.generator), "states": len(carried)}
+        at = {"generator": generator_state(position.generator), "states": len(carried)}
         at |= {name: getattr(position, name) for name in ("done", "total", "weight", "seconds")}
     settings = {
         "facts": facts,
         "shapes": {k: v.shape for k, v in state.items()},  # of the optimiser's state: a file has no numbers alone
-        "generators": {"order": _generator(rng), "model": _generator(getattr(model, "rng", None))},
+        "generators": {"order": generator_state(rng), "model": generator_state(getattr(model, "rng", None))},
         "learning_rate": run.learning_rate,
         "epoch": run.epoch,
         "waited": run.waited,
@@ -268,7 +278,7 @@ def _read(
         generators = [(rng, settings["generators"]["order"]), (model_rng, settings["generators"]["model"])]
         copy.deepcopy(optimizer).load_state(state)  # what fails, fails before anything is changed
         for generator, was in generators:
-            _restore(copy.deepcopy(generator), was)
+            restore_generator(copy.deepcopy(generator), was)
         at = settings.get("position")  # the first files have none: they are of the end of a pass
         if at is not None:
             run.position = _position(at, arrays, rng)
@@ -279,7 +289,7 @@ def _read(
     def restore() -> None:
         optimizer.load_state(state)
         for generator, was in generators:
-            _restore(generator, was)
+            restore_generator(generator, was)
         model.vector[...] = weights
 
     return run, restore
@@ -289,13 +299,13 @@ def _position(at: dict[str, Any], arrays: dict[str, Array], rng: np.random.Gener
     if type(at["done"]) is not int:
         raise ValueError(f"step {at['done']!r} of a pass")
     generator = copy.deepcopy(rng)
-    _restore(generator, at["generator"])
+    restore_generator(generator, at["generator"])
     carried = tuple(arrays[f"state.{k}"] for k in range(at["states"]))
     total, weight, seconds = (float(at[name]) for name in ("total", "weight", "seconds"))
     return Position(generator, at["done"], total, weight, seconds, carried or None)
 
 
-def _generator(rng: np.random.Generator | None) -> Any:
+def generator_state(rng: np.random.Generator | None) -> Any:
     """The state of a generator as JSON can hold it."""
 
     def plain(value: Any) -> Any:
@@ -306,7 +316,7 @@ def _generator(rng: np.random.Generator | None) -> Any:
     return None if rng is None else plain(rng.bit_generator.state)
 
 
-def _restore(rng: np.random.Generator | None, state: Any) -> None:
+def restore_generator(rng: np.random.Generator | None, state: Any) -> None:
     if (rng is None) != (state is None):
         raise ValueError("generators of another kind of model")
     if rng is not None:

@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .functions import Tape, backward, forward
 from .layers import Array, Recurrent
-from .training import LOSSES, Loss, Sequences
+from .trainer import Loss
+from .training import LOSSES, Sequences
 
 __all__ = ["EXPLODING", "VANISHING", "GradientFlow", "gradient_norms", "hidden_states"]
 

@@ -6,7 +6,8 @@ only when one is not finite the steps are walked again, one by one, to find the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,16 @@ from numpy.typing import NDArray
 
 from . import _core
 
-__all__ = ["NotFiniteError", "check", "check_parameters", "first_gradient", "first_state"]
+__all__ = [
+    "NotFiniteError",
+    "check",
+    "check_gradient_vector",
+    "check_parameters",
+    "checking",
+    "first_gradient",
+    "first_loss",
+    "first_state",
+]
 
 Array = NDArray[Any]
 
@@ -140,3 +150,42 @@ def first_gradient(
     if found is not None:
         _, row, step = found
         raise NotFiniteError(f"{where}: a gradient of row {row} at step {step} is not finite", row, step)
+
+
+def check_gradient_vector(model: Any) -> None:
+    """Raise unless the gradient of every parameter is finite: for models whose layers have not looked."""
+    g = model.gradient_vector
+    if not np.isfinite(g).all():
+        place = int(np.argmin(np.isfinite(g)))
+        raise NotFiniteError(f"gradient_vector[{place}] is {g[place]}")
+
+
+def first_loss(loss: Callable[..., tuple[float, Array]], outputs: Array, y: Any, lengths: Array | None) -> None:
+    """Raise at the first sequence, or step of one, whose loss alone is not finite. lengths: None, one for each."""
+    steps = 1 if lengths is None else int(lengths.max(initial=0))
+    for step in range(steps):
+        for row in range(len(outputs)):
+            if lengths is not None and step >= lengths[row]:
+                continue
+            one: Any = slice(row, row + 1) if lengths is None else (slice(row, row + 1), slice(step, step + 1))
+            value, _ = loss(
+                outputs[one], y[one], lengths=None if lengths is None else np.ones(1, int), normalizer="sum"
+            )
+            if not np.isfinite(value):
+                at = "" if lengths is None else f" at step {step}"
+                raise NotFiniteError(f"loss of row {row}{at} is {value}", row, None if lengths is None else step)
+    raise NotFiniteError("the sum of the losses is not finite, though each of them is")
+
+
+@contextlib.contextmanager
+def checking(model: Any, on: bool) -> Iterator[None]:
+    """The layers of a model look for NaN and infinity until the end, where `on`."""
+    layers = list(getattr(model, "layers", {}).values()) if on else []
+    before = [layer.check_finite for layer in layers]
+    try:
+        for layer in layers:
+            layer.check_finite = True
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer.check_finite = was

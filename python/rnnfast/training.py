@@ -12,36 +12,30 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .callbacks import Callback, History, Interrupt
-from .checkpoint import Checkpoint, Checkpoints, Position, Progress
+from .callbacks import BrokenOff, Callback, History, Interrupt
+from .checkpoint import Checkpoint, Checkpoints, Position, Progress, generator_state, restore_generator
+from .finite import NotFiniteError, checking
 from .losses import softmax_cross_entropy, squared_error
-from .optimizers import Adam, clip_by_global_norm, clip_by_value
+from .optimizers import Adam
+from .passes import one_trainer
 from .preprocessing import batches
 from .sequences import Sequences
+from .trainer import MEANS, Loss, Optimizer, Trainer, weight_of
 
 __all__ = ["Callback", "History", "Sequences", "evaluate", "fit"]
 
 Array = NDArray[Any]
-Loss = Callable[..., tuple[float, Array]]
 LOSSES: dict[str, Loss] = {"cross_entropy": softmax_cross_entropy, "squared_error": squared_error}
-MEANS = ("steps", "sequences", "both")  # normalizers under which the loss is a mean
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda part: 1.0,
     "linear": lambda part: 1.0 - part,
     "cosine": lambda part: 0.5 + 0.5 * math.cos(math.pi * part),  # Loshchilov and Hutter 2017, without restarts
 }
-
-
-class Optimizer(Protocol):
-    """What fit asks of an optimiser (optimizers.py has SGD, Adam and AdaGrad)."""
-
-    def step(self, parameters: Array, gradients: Array) -> None: ...
 
 
 def fit(
@@ -70,6 +64,7 @@ def fit(
     seed: int | np.random.Generator | None = None,
     callbacks: Iterable[Callback] = (),
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
+    check_finite: bool = False,
 ) -> History:
     """Train a model.
 
@@ -79,7 +74,8 @@ def fit(
     - the loss of a pass is 0, or at most `target_loss`;
     - `max_epochs` passes are done;
     - `patience` passes in a row have not improved the monitored figure by more than `tol`;
-    - a callback sets ``model.stop_training``, or Ctrl-C is pressed, which takes effect after the optimiser's next step.
+    - a callback sets ``model.stop_training``, which takes effect after the optimiser's next step;
+    - Ctrl-C is pressed: the batch at hand is dropped.
 
     With validation data or `patience`, and after Ctrl-C, the model is left with the weights of its best pass.
 
@@ -125,6 +121,11 @@ def fit(
         One more callback; a path stands for ``Checkpoint(path)``. Where the file is there already, training goes on, to
         the same bits as if it had never stopped; only `max_epochs` and what else ends it may change.
 
+    check_finite : bool
+        Look at inputs, parameters, states, outputs, losses and gradients, layer by layer, and end with an error that
+        names the layer, row and step of the first NaN or infinity, in forward order for states and outputs, in
+        backward order for gradients. Changes no bit, and takes some per cent of the time.
+
     Returns
     -------
     History
@@ -132,7 +133,10 @@ def fit(
     Raises
     ------
     FloatingPointError
-        The loss is NaN or infinite: names pass and batch. The model keeps its best weights.
+        The loss is NaN or infinite, or with `check_finite` anything is: names pass and batch. The model keeps its best
+        weights.
+    RuntimeError
+        Another thread, or an enclosing call, trains the model.
     OSError
         A checkpoint cannot be written: the model is as after its last step, and the file as it was before.
     ModelFileError
@@ -178,88 +182,97 @@ def fit(
         raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)} or a function, and an optimizer with a "
                          f"learning_rate, got {schedule!r}")  # fmt: skip
     rng = np.random.default_rng(seed)
-    trainer = _Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate)
+    trainer = Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate, check_finite)
     callbacks = list(callbacks)
     if checkpoint is not None:
         callbacks.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
-    for i, callback in enumerate(callbacks):
-        if not hasattr(callback, "on_train_begin"):
-            raise TypeError(f"callbacks[{i}]: expected a Callback, got {callback!r}")
-        callback.set_model(model)
-    model.stop_training = False
+    with one_trainer(model), checking(model, check_finite):
+        for i, callback in enumerate(callbacks):
+            if not hasattr(callback, "on_train_begin"):
+                raise TypeError(f"callbacks[{i}]: expected a Callback, got {callback!r}")
+            callback.set_model(model)
+        model.stop_training = False
 
-    def plan(generator: np.random.Generator) -> tuple[list[NDArray[np.int64]], int]:
-        """The batches of a pass, and how many steps of the optimiser they take."""
-        order = list(batches(data.lengths, batch_size, shuffle=generator if shuffle else None, bucket=bucket))
-        return order, sum(trainer.updates(data.lengths[rows]) for rows in order)
+        def plan(generator: np.random.Generator) -> tuple[list[NDArray[np.int64]], int]:
+            """The batches of a pass, and how many steps of the optimiser they take."""
+            order = list(batches(data.lengths, batch_size, shuffle=generator if shuffle else None, bucket=bucket))
+            return order, sum(trainer.updates(data.lengths[rows]) for rows in order)
 
-    checkpoints = Checkpoints(
-        callbacks, model, data, held_out, optimizer, rng, loss=loss, normalizer=normalizer, schedule=schedule,
-        batch_size=batch_size, monitor=monitor, clip_norm=clip_norm, clip_value=clip_value, truncate=truncate,
-        carry_state=carry_state, shuffle=shuffle, bucket=bucket)  # fmt: skip
-    run = checkpoints.read(lambda at: trainer.check(at, data, plan(copy.deepcopy(at.generator))[0], carry_state))
-    run = run or Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
-    history = run.history
+        checkpoints = Checkpoints(
+            callbacks, model, data, held_out, optimizer, rng, loss=loss, normalizer=normalizer, schedule=schedule,
+            batch_size=batch_size, monitor=monitor, clip_norm=clip_norm, clip_value=clip_value, truncate=truncate,
+            carry_state=carry_state, shuffle=shuffle, bucket=bucket)  # fmt: skip
+        run = checkpoints.read(lambda at: trainer.check(at, data, plan(copy.deepcopy(at.generator))[0], carry_state))
+        run = run or Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
+        history = run.history
 
-    def diverged(what: str) -> FloatingPointError:
-        if run.best_weights is not None:
+        def diverged(what: str) -> FloatingPointError:
+            if run.best_weights is not None:
+                model.vector[...] = run.best_weights
+            return FloatingPointError(f"{what}: try a lower learning_rate, or clip_norm")
+
+        def rule(loss: float) -> str | None:
+            if loss == 0:
+                return "zero loss"
+            if target_loss is not None and loss <= target_loss:
+                return "target loss"
+            return "no improvement" if patience is not None and run.waited >= patience else None
+
+        _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
+        reason = rule(history["loss"][-1]) if history["loss"] else None
+        with Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):
+            trainer.interrupt = interrupt
+            while reason is None and run.epoch < max_epochs:
+                epoch, begun = run.epoch, run.position is not None
+                at = run.position = run.position or Position(copy.deepcopy(rng))
+                start = time.perf_counter() - at.seconds
+                order, updates = plan(copy.deepcopy(at.generator) if begun else rng)
+                _call(callbacks, "on_epoch_begin", epoch, {"batches": updates})
+                parts = trainer.train(data, order, carry_state, at.done, at.state)
+                while at.done < updates and not (interrupt.pressed or model.stop_training):
+                    if factor is not SCHEDULES["constant"]:
+                        rate = run.learning_rate * factor((epoch + at.done / updates) / max_epochs)
+                        optimizer.learning_rate = rate  # type: ignore[attr-defined]
+                    drawn = generator_state(getattr(model, "rng", None))
+                    try:
+                        part = next(parts)
+                    except BrokenOff:  # of this step nothing is left
+                        restore_generator(getattr(model, "rng", None), drawn)
+                        break
+                    except NotFiniteError as error:
+                        raise diverged(f"{error}, in pass {epoch}, batch {at.done}{trainer.place(error)}") from error
+                    if not np.isfinite(part.loss):
+                        raise diverged(f"loss is {part.loss} in pass {epoch}, batch {at.done}")
+                    at.total, at.weight, at.state = at.total + part.total, at.weight + part.weight, part.state
+                    at.done += 1
+                    _call(callbacks, "on_train_batch_end", at.done - 1, {"loss": part.loss, "steps": part.steps})
+                    at.seconds = time.perf_counter() - start
+                    if at.done < updates:
+                        checkpoints.write(run, at.done)
+                whole = at.done == updates  # a part of a pass is neither a loss to compare nor a line of the history
+                logs = {"loss": _mean(at.total, at.weight, normalizer)}
+                if whole and not np.isfinite(model.vector).all():
+                    raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
+                if whole and held_out is not None:
+                    values = _evaluate(model, held_out, function, normalizer, batch_size, interrupt)
+                    whole = values is not None
+                    logs.update({f"val_{name}": value for name, value in (values or {}).items()})
+                logs["seconds"] = time.perf_counter() - start
+                if whole:
+                    run.finish_pass(logs, monitor, tol, model.vector)
+                    _call(callbacks, "on_epoch_end", epoch, logs)
+                    reason = rule(logs["loss"])
+                checkpoints.write(run)
+                if interrupt.pressed:
+                    reason = "interrupted"
+                elif model.stop_training:
+                    reason = "callback"
+        history.stop_reason = reason or "max_epochs"
+        keep_best = held_out is not None or patience is not None or history.stop_reason == "interrupted"
+        if keep_best and run.best_weights is not None:
             model.vector[...] = run.best_weights
-        return FloatingPointError(f"{what}: try a lower learning_rate, or clip_norm")
-
-    def rule(loss: float) -> str | None:
-        if loss == 0:
-            return "zero loss"
-        if target_loss is not None and loss <= target_loss:
-            return "target loss"
-        return "no improvement" if patience is not None and run.waited >= patience else None
-
-    _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
-    reason = rule(history["loss"][-1]) if history["loss"] else None
-    with Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):
-        while reason is None and run.epoch < max_epochs:
-            epoch, begun = run.epoch, run.position is not None
-            at = run.position = run.position or Position(copy.deepcopy(rng))
-            start = time.perf_counter() - at.seconds
-            order, updates = plan(copy.deepcopy(at.generator) if begun else rng)
-            _call(callbacks, "on_epoch_begin", epoch, {"batches": updates})
-            parts = trainer.train(data, order, carry_state, at.done, at.state)
-            while at.done < updates and not (interrupt.pressed or model.stop_training):
-                if factor is not SCHEDULES["constant"]:
-                    rate = run.learning_rate * factor((epoch + at.done / updates) / max_epochs)
-                    optimizer.learning_rate = rate  # type: ignore[attr-defined]
-                part = next(parts)
-                if not np.isfinite(part.loss):
-                    raise diverged(f"loss is {part.loss} in pass {epoch}, batch {at.done}")
-                at.total, at.weight, at.state = at.total + part.total, at.weight + part.weight, part.state
-                at.done += 1
-                _call(callbacks, "on_train_batch_end", at.done - 1, {"loss": part.loss, "steps": part.steps})
-                at.seconds = time.perf_counter() - start
-                if at.done < updates:
-                    checkpoints.write(run, at.done)
-            whole = at.done == updates  # a part of a pass is neither a loss to compare nor a line of the history
-            logs = {"loss": _mean(at.total, at.weight, normalizer)}
-            if whole and not np.isfinite(model.vector).all():
-                raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
-            if whole and held_out is not None:
-                values = _evaluate(model, held_out, function, normalizer, batch_size, lambda: interrupt.pressed)
-                whole = values is not None
-                logs.update({f"val_{name}": value for name, value in (values or {}).items()})
-            logs["seconds"] = time.perf_counter() - start
-            if whole:
-                run.finish_pass(logs, monitor, tol, model.vector)
-                _call(callbacks, "on_epoch_end", epoch, logs)
-                reason = rule(logs["loss"])
-            checkpoints.write(run)
-            if interrupt.pressed:
-                reason = "interrupted"
-            elif model.stop_training:
-                reason = "callback"
-    history.stop_reason = reason or "max_epochs"
-    keep_best = held_out is not None or patience is not None or history.stop_reason == "interrupted"
-    if keep_best and run.best_weights is not None:
-        model.vector[...] = run.best_weights
-    _call(callbacks, "on_train_end", {"stop_reason": history.stop_reason})
-    return history
+        _call(callbacks, "on_train_end", {"stop_reason": history.stop_reason})
+        return history
 
 
 @contextlib.contextmanager
@@ -314,23 +327,25 @@ def evaluate(
     >>> sorted(rnnfast.evaluate(network, rnnfast.Sequences([np.array([4, 5]), np.array([6])], [0, 1])))
     ['accuracy', 'loss']
     """
-    values = _evaluate(model, data, _loss(loss), normalizer, batch_size, lambda: False)
+    values = _evaluate(model, data, _loss(loss), normalizer, batch_size, Interrupt())
     assert values is not None
     return values
 
 
 def _evaluate(
-    model: Any, data: Any, loss: Loss, normalizer: str, batch_size: int, stopped: Callable[[], bool]
+    model: Any, data: Any, loss: Loss, normalizer: str, batch_size: int, interrupt: Interrupt
 ) -> dict[str, float] | None:
-    """What `evaluate` returns; None once `stopped()`, which is asked before each batch."""
+    """What `evaluate` returns; None once Ctrl-C is pressed."""
     total = weight = correct = count = 0.0
     for rows in batches(data.lengths, batch_size):
-        if stopped():
-            return None
         x, y, lengths = data.batch(rows)
-        outputs = model.forward(x, lengths=lengths)
+        try:
+            with interrupt.breaking():
+                outputs = model.forward(x, lengths=lengths)
+        except BrokenOff:
+            return None
         step_lengths = lengths if data.per_step else None
-        w = _weight(normalizer, lengths, data.per_step)
+        w = weight_of(normalizer, lengths, data.per_step)
         total += loss(outputs, y, lengths=step_lengths, normalizer=normalizer)[0] * w
         weight += w
         if loss is softmax_cross_entropy:
@@ -342,122 +357,6 @@ def _evaluate(
     if loss is softmax_cross_entropy:
         logs["accuracy"] = correct / count if count else 0.0
     return logs
-
-
-@dataclass(frozen=True)
-class _Part:
-    """One step of the optimiser."""
-
-    loss: float
-    total: float  # what the loss adds to Σ loss · weight of a pass
-    weight: float
-    steps: int  # valid ones
-    state: Any  # after it, where the next one starts from that
-
-
-class _Trainer:
-    """One optimiser step for a batch, or one for each of its pieces."""
-
-    def __init__(
-        self,
-        model: Any,
-        loss: Loss,
-        normalizer: str,
-        optimizer: Optimizer,
-        clip_norm: float | None,
-        clip_value: float | None,
-        truncate: int | None,
-    ) -> None:
-        self.model, self.loss, self.normalizer, self.optimizer = model, loss, normalizer, optimizer
-        self.clip_norm, self.clip_value, self.truncate = clip_norm, clip_value, truncate
-        self.per_step = bool(getattr(model, "per_step", False))
-
-    def updates(self, lengths: NDArray[np.int64]) -> int:
-        """How many steps of the optimiser a batch takes."""
-        steps = int(lengths.max(initial=0))
-        return 1 if self.truncate is None or not self.per_step else max(1, -(-steps // self.truncate))
-
-    def train(
-        self, data: Any, order: Iterable[NDArray[np.int64]], carry_state: bool, done: int = 0, state: Any = None
-    ) -> Iterator[_Part]:
-        """Train on the batches of a pass, a step of the optimiser for each item that is taken; `done` of them are, and
-        the next one starts from `state`."""
-        for rows in order:
-            updates = self.updates(data.lengths[rows])
-            if done >= updates:
-                done -= updates
-                continue
-            x, y, lengths = data.batch(rows)
-            for part in self._batch(x, y, lengths, state, done):
-                done += 1
-                state = part.state if carry_state or done < updates else None
-                yield replace(part, state=state)
-            done = 0
-
-    def check(self, at: Position, data: Any, order: list[NDArray[np.int64]], carry_state: bool) -> None:
-        """A ValueError where no pass over these batches could be."""
-        ends = np.cumsum([self.updates(data.lengths[rows]) for rows in order])
-        if not 0 <= at.done <= ends[-1]:
-            raise ValueError(f"step {at.done} of a pass, while this run has {ends[-1]} in each")
-        expected = None
-        if at.done and (carry_state or at.done not in ends):
-            x, _, lengths = data.batch(order[min(int((ends <= at.done).sum()), len(order) - 1)])
-            self.model.forward(_piece(x, slice(1)), lengths=np.minimum(lengths, 1))
-            expected = [(s.shape, s.dtype) for s in self.model.state]
-        found = None if at.state is None else [(s.shape, s.dtype) for s in at.state]
-        if found != expected:
-            raise ValueError(f"states {found} to carry on, while this run has {expected}")
-
-    def _batch(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any, done: int) -> Iterator[_Part]:
-        k, steps = self.truncate, int(lengths.max(initial=0))
-        if k is None or steps <= k:
-            yield self._update(x, y, lengths, state)
-        elif not self.per_step:  # walk to the last k steps of each sequence without a tape, then train on those
-            early = np.maximum(lengths - k, 0)
-            self.model.forward(_piece(x, slice(int(early.max()))), lengths=early, state=state)
-            ids, *condition = x if isinstance(x, tuple) else (x,)
-            last = ids[np.arange(len(ids))[:, None], np.minimum(early[:, None] + np.arange(k), steps - 1)]
-            part = self._update((last, *condition) if condition else last, y, lengths - early, self.model.state)
-            yield replace(part, steps=int(lengths.sum()))
-        else:
-            for start in range(done * k, steps, k):
-                piece = slice(start, start + k)
-                part = self._update(_piece(x, piece), y[:, piece], np.clip(lengths - start, 0, k), state)
-                if start and self.normalizer == "sequences":  # each piece was divided by the same number: they add up
-                    part = replace(part, weight=0.0)
-                state = part.state
-                yield part
-
-    def _update(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any) -> _Part:
-        model = self.model
-        outputs = model.forward(x, lengths=lengths, state=state, training=True)
-        state = model.state
-        loss, gradient = self.loss(outputs, y, lengths=lengths if self.per_step else None, normalizer=self.normalizer)
-        if math.isfinite(loss):
-            model.backward(gradient)
-            if self.clip_value is not None:
-                clip_by_value(model.gradient_vector, self.clip_value)
-            if self.clip_norm is not None:
-                clip_by_global_norm(model.gradient_vector, self.clip_norm)
-            self.optimizer.step(model.vector, model.gradient_vector)
-        weight = _weight(self.normalizer, lengths, self.per_step)
-        return _Part(loss, loss * weight, weight, int(lengths.sum()), state)
-
-
-def _piece(x: Any, steps: slice) -> Any:
-    """Some steps of the inputs of a batch, with its condition where it has one."""
-    return (x[0][:, steps], *x[1:]) if isinstance(x, tuple) else x[:, steps]
-
-
-def _weight(normalizer: str, lengths: NDArray[np.int64], per_step: bool) -> float:
-    """By what a batch's loss was divided: the weight of its mean among other batches' means."""
-    if normalizer not in MEANS:
-        return 1.0
-    if normalizer == "steps" and per_step:
-        return float(lengths.sum())
-    if normalizer == "both" and per_step:
-        return float((lengths > 0).sum())
-    return float(len(lengths))
 
 
 def _mean(total: float, weight: float, normalizer: str) -> float:

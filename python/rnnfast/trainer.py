@@ -1,0 +1,171 @@
+"""Trainer: what fit does with a batch: forward, loss, backward, clipping, one step of the optimiser or several.
+
+Called by training.py, which knows of passes, rules and files; this knows of none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .callbacks import Interrupt
+from .checkpoint import Position
+from .finite import NotFiniteError, check, check_gradient_vector, first_loss
+from .optimizers import clip_by_global_norm, clip_by_value
+
+__all__ = ["MEANS", "Loss", "Optimizer", "Trainer", "weight_of"]
+
+Array = NDArray[Any]
+Loss = Callable[..., tuple[float, Array]]
+MEANS = ("steps", "sequences", "both")  # normalizers under which the loss is a mean
+
+
+class Optimizer(Protocol):
+    """What fit asks of an optimiser (optimizers.py has SGD, Adam and AdaGrad)."""
+
+    def step(self, parameters: Array, gradients: Array) -> None: ...
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step of the optimiser."""
+
+    loss: float
+    total: float  # what the loss adds to Σ loss · weight of a pass
+    weight: float
+    steps: int  # valid ones
+    state: Any  # after it, where the next one starts from that
+
+
+class Trainer:
+    """One optimiser step for a batch, or one for each of its pieces."""
+
+    def __init__(
+        self,
+        model: Any,
+        loss: Loss,
+        normalizer: str,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        clip_value: float | None,
+        truncate: int | None,
+        check_finite: bool,
+    ) -> None:
+        self.check_finite, self.interrupt = check_finite, Interrupt()
+        self.rows, self.skipped = np.zeros(0, np.int64), np.zeros(0, np.int64)  # of the batch at hand; steps, by row
+        self.model, self.loss, self.normalizer, self.optimizer = model, loss, normalizer, optimizer
+        self.clip_norm, self.clip_value, self.truncate = clip_norm, clip_value, truncate
+        self.per_step = bool(getattr(model, "per_step", False))
+
+    def updates(self, lengths: NDArray[np.int64]) -> int:
+        """How many steps of the optimiser a batch takes."""
+        steps = int(lengths.max(initial=0))
+        return 1 if self.truncate is None or not self.per_step else max(1, -(-steps // self.truncate))
+
+    def train(
+        self, data: Any, order: Iterable[NDArray[np.int64]], carry_state: bool, done: int = 0, state: Any = None
+    ) -> Iterator[Part]:
+        """Train on the batches of a pass, a step of the optimiser for each item that is taken; `done` of them are, and
+        the next one starts from `state`."""
+        for rows in order:
+            updates = self.updates(data.lengths[rows])
+            if done >= updates:
+                done -= updates
+                continue
+            x, y, lengths = data.batch(rows)
+            self.rows, self.skipped = rows, np.zeros_like(lengths)
+            for part in self._batch(x, y, lengths, state, done):
+                done += 1
+                state = part.state if carry_state or done < updates else None
+                yield replace(part, state=state)
+            done = 0
+
+    def check(self, at: Position, data: Any, order: list[NDArray[np.int64]], carry_state: bool) -> None:
+        """A ValueError where no pass over these batches could be."""
+        ends = np.cumsum([self.updates(data.lengths[rows]) for rows in order])
+        if not 0 <= at.done <= ends[-1]:
+            raise ValueError(f"step {at.done} of a pass, while this run has {ends[-1]} in each")
+        expected = None
+        if at.done and (carry_state or at.done not in ends):
+            x, _, lengths = data.batch(order[min(int((ends <= at.done).sum()), len(order) - 1)])
+            self.model.forward(_piece(x, slice(1)), lengths=np.minimum(lengths, 1))
+            expected = [(s.shape, s.dtype) for s in self.model.state]
+        found = None if at.state is None else [(s.shape, s.dtype) for s in at.state]
+        if found != expected:
+            raise ValueError(f"states {found} to carry on, while this run has {expected}")
+
+    def _batch(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any, done: int) -> Iterator[Part]:
+        k, steps = self.truncate, int(lengths.max(initial=0))
+        if k is None or steps <= k:
+            yield self._update(x, y, lengths, state)
+        elif not self.per_step:  # walk to the last k steps of each sequence without a tape, then train on those
+            early = np.maximum(lengths - k, 0)
+            with self.interrupt.breaking():
+                self.model.forward(_piece(x, slice(int(early.max()))), lengths=early, state=state)
+            self.skipped = early
+            ids, *condition = x if isinstance(x, tuple) else (x,)
+            last = ids[np.arange(len(ids))[:, None], np.minimum(early[:, None] + np.arange(k), steps - 1)]
+            part = self._update((last, *condition) if condition else last, y, lengths - early, self.model.state)
+            yield replace(part, steps=int(lengths.sum()))
+        else:
+            for start in range(done * k, steps, k):
+                piece = slice(start, start + k)
+                self.skipped = np.full_like(lengths, start)
+                part = self._update(_piece(x, piece), y[:, piece], np.clip(lengths - start, 0, k), state)
+                if start and self.normalizer == "sequences":  # each piece was divided by the same number: they add up
+                    part = replace(part, weight=0.0)
+                state = part.state
+                yield part
+
+    def place(self, error: NotFiniteError) -> str:
+        """Which sequence and step of the data the row and step of an error are."""
+        if error.row is None or error.row >= len(self.rows):
+            return ""
+        skipped = int(self.skipped[error.row])
+        piece = f", whose step 0 is step {skipped} there" if skipped and error.step is not None else ""
+        return f" (row {error.row} is sequence {self.rows[error.row]} of the data{piece})"
+
+    def _update(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any) -> Part:
+        model = self.model
+        of_steps = lengths if self.per_step else None
+        with self.interrupt.breaking():
+            outputs = model.forward(x, lengths=lengths, state=state, training=True)
+            state = model.state
+            if self.check_finite:
+                check("outputs", outputs, of_steps, steps=self.per_step)
+            loss, gradient = self.loss(outputs, y, lengths=of_steps, normalizer=self.normalizer)
+            if self.check_finite and not math.isfinite(loss):
+                first_loss(self.loss, outputs, y, of_steps)
+            if math.isfinite(loss):
+                model.backward(gradient)
+                if self.check_finite:
+                    check_gradient_vector(model)
+        if math.isfinite(loss):
+            if self.clip_value is not None:
+                clip_by_value(model.gradient_vector, self.clip_value)
+            if self.clip_norm is not None:
+                clip_by_global_norm(model.gradient_vector, self.clip_norm)
+            self.optimizer.step(model.vector, model.gradient_vector)
+        weight = weight_of(self.normalizer, lengths, self.per_step)
+        return Part(loss, loss * weight, weight, int(lengths.sum()), state)
+
+
+def _piece(x: Any, steps: slice) -> Any:
+    """Some steps of the inputs of a batch, with its condition where it has one."""
+    return (x[0][:, steps], *x[1:]) if isinstance(x, tuple) else x[:, steps]
+
+
+def weight_of(normalizer: str, lengths: NDArray[np.int64], per_step: bool) -> float:
+    """By what a batch's loss was divided: the weight of its mean among other batches' means."""
+    if normalizer not in MEANS:
+        return 1.0
+    if normalizer == "steps" and per_step:
+        return float(lengths.sum())
+    if normalizer == "both" and per_step:
+        return float((lengths > 0).sum())
+    return float(len(lengths))
