@@ -142,6 +142,7 @@ def test_the_search_can_fail(monkeypatch: Any, kind: str, change: Any, said: lis
     assert [what for what in said if what not in text] == []
 
 
+@pytest.mark.slow
 def test_the_program(monkeypatch: Any, capfd: Any) -> None:
     isas = [isa["name"] for isa in _core.instruction_sets() if isa["available"]]
     assert activation_error.main(["--sample=1000003", "--every-isa", "--jobs=2"]) == 0
