@@ -137,8 +137,8 @@ def find(name: str, x: np.ndarray) -> Found:
         kept = {"exp": np.ones_like(x), "tanh": x, "sigmoid": np.full_like(x, 0.5)}[name]
         found.expect(f"{name}: denormals or zeros lost", same_bits(y, kept) | (np.abs(x) >= tiny), x)
     if abs(x[-1]) >= limit:
-        last = _core.activation(name, np.copysign(np.full_like(x[:1], limit), x[:1]))
-        found.expect(f"{name}: not the same from {limit} on", same_bits(y, last) | (np.abs(x) < limit), x)
+        last = np.ones_like(x[:1]) if x[-1] > 0 else _core.activation(name, np.full_like(x[:1], -limit))
+        found.expect(f"{name}: not saturated from {limit} on", same_bits(y, last) | (np.abs(x) < limit), x)
     if same_bits(y, y[-1:]).all() or (abs(x[-1]) < LINEAR and same_bits(y, x).all()):
         x, y = x[[0, -1]], y[[0, -1]]  # exact results are monotone: the largest error is at an end
     for i in range(0, x.size, PART):

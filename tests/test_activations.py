@@ -124,8 +124,15 @@ def up(y: np.ndarray, times: int) -> np.ndarray:
         (where(lambda x: x == 0, 1), ["tanh: denormals or zeros", "sigmoid: denormals or zeros"]),
         (where(lambda x: x == 0, 0.5), ["exp: denormals or zeros"]),
         (where(lambda x: x == 0, lambda x, y: y + 0.0), ["not odd"]),
-        (where(lambda x: abs(x) == np.finfo(x.dtype).max, 0.75), ["not the same from"]),
+        (
+            where(lambda x: abs(x) == np.finfo(x.dtype).max, 0.75),
+            ["tanh: not saturated", "sigmoid: not saturated", "exp: not saturated"],
+        ),
         (where(lambda x: x >= 1e20, lambda x, y: up(y, 1)), ["out of its range"]),
+        (
+            where(lambda x: x >= 1e20, lambda x, y: np.nextafter(y, 0)),
+            ["tanh: not saturated", "sigmoid: not saturated"],
+        ),
         (where(lambda x: x <= -1e20, 1e-30), ["not small where the result is denormal"]),
         (where(np.isnan, 0.0), ["a number where the argument is none"]),
     ],
