@@ -236,6 +236,27 @@ void clip(T* x, Index size, T limit, int threads) {
     });
 }
 
+// ---- the functions of simd.hpp by themselves
+
+// In the floating-point environment of the caller: denormals are not flushed.
+template <class T>
+void apply(Function function, const T* x, Index size, T* out) {
+    using V = Vec<T, 2>;
+    const auto each = [&](auto f) {
+        over_registers<V::lanes>(0, size, [&](Index i, Index count) __attribute__((always_inline)) {
+            f(V::load_partial(x + i, count)).store_partial(out + i, count);
+        });
+    };
+    switch (function) {
+        case Function::exp:
+            return each([](V v) { return exp(v); });
+        case Function::tanh:
+            return each([](V v) { return tanh(v); });
+        case Function::sigmoid:
+            return each([](V v) { return sigmoid(v); });
+    }
+}
+
 // ---- rows of a table
 
 template <class T>

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -316,6 +317,23 @@ py::array dense_gradient(const py::array& x_, const py::array& W_, const py::arr
     });
 }
 
+// Denormals as the caller's floating-point environment has them.
+py::array activation(const std::string& name, const py::array& x_) {
+    constexpr const char* names[] = {"exp", "tanh", "sigmoid"};
+    const auto* const found = std::find(std::begin(names), std::end(names), name);
+    if (found == std::end(names))
+        throw std::invalid_argument("name: expected exp, tanh or sigmoid, got '" + name + "'");
+    return with_type_of(x_, [&](auto zero) -> py::array {
+        using T = decltype(zero);
+        const Numbers<T> x(x_);
+        auto out = new_array<T>("out", std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
+        T* const data = out.mutable_data();
+        run(2.0 * static_cast<double>(x.size()),
+            [&] { operations_of<T>().apply(static_cast<Function>(found - names), x.data(), x.size(), data); });
+        return out;
+    });
+}
+
 }  // namespace
 
 void bind_operations(py::module_& m, const Operations& table, int (*threads)()) {
@@ -332,6 +350,7 @@ void bind_operations(py::module_& m, const Operations& table, int (*threads)()) 
     m.def("scatter", &scatter);
     m.def("dense", &dense);
     m.def("dense_gradient", &dense_gradient);
+    m.def("activation", &activation);
 }
 
 }  // namespace rnnfast

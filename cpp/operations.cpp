@@ -8,9 +8,9 @@
 namespace rnnfast::RNNFAST_ISA {
 
 template <class T>
-constexpr OperationsOf<T> operations_of{cross_entropy<T>, softmax<T>, optimize<T>,      squares<T>,
-                                        scale<T>,         clip<T>,    gather<T>,        scatter<T>,
-                                        dense_sizes<T>,   dense<T>,   dense_gradient<T>};
+constexpr OperationsOf<T> operations_of{cross_entropy<T>, softmax<T>, optimize<T>,       squares<T>,
+                                        scale<T>,         clip<T>,    gather<T>,         scatter<T>,
+                                        dense_sizes<T>,   dense<T>,   dense_gradient<T>, apply<T>};
 
 extern const Operations operations;
 constinit const Operations operations{operations_of<float>, operations_of<double>};

@@ -106,6 +106,9 @@ struct DenseSizes {
     Index scratch;              // of a thread
 };
 
+// What simd.hpp computes for cells and losses, to be measured by itself.
+enum class Function { exp, tanh, sigmoid };
+
 template <class T>
 struct OperationsOf {
     void (*cross_entropy)(const CrossEntropy<T>&);
@@ -119,6 +122,7 @@ struct OperationsOf {
     DenseSizes (*dense_sizes)(Index M, Index H, Index K);
     void (*dense)(const Dense<T>&);
     void (*dense_gradient)(const DenseGradient<T>&);
+    void (*apply)(Function function, const T* x, Index size, T* out);
 };
 
 struct Operations {

@@ -307,7 +307,7 @@ inline ExpParts<Vec<T, R>> exp_parts(Vec<T, R> x) {
             shifted.map_bits([&](int i) { return (shifted.bits(i) + N::exponent_bias) << N::mantissa_bits; })};
 }
 
-// For x <= 0: 0 where the result would be denormal.
+// For x <= 0. A denormal result is 0 where those are flushed, and below 0.7 of the smallest normal number anyway.
 template <class T, int R>
 inline Vec<T, R> exp(Vec<T, R> x) {
     using V = Vec<T, R>;
