@@ -121,6 +121,30 @@ struct PackedWeights {
     }
 };
 
+// Python objects of our own. pybind11 registers an object, which allocates, when it owns the value already: by its own
+// ways, a failure frees the value twice (cast) or ends the process (init).
+template <class T>
+py::object object_of(std::unique_ptr<T> value) {
+    py::object object = py::cast(value.get(), py::return_value_policy::reference);  // registered, owns nothing
+    auto* const instance = reinterpret_cast<py::detail::instance*>(object.ptr());
+    instance->owned = true;
+    py::detail::get_type_info(typeid(T))->init_instance(instance, &value);  // moves the value in
+    return object;
+}
+
+template <class T, class... Arguments>
+void construct(py::detail::value_and_holder& self, const Arguments&... arguments) {
+    auto value = std::make_unique<T>(arguments...);
+    self.value_ptr() = value.get();
+    try {
+        self.type->init_instance(self.inst, nullptr);
+    } catch (...) {
+        self.value_ptr() = nullptr;
+        throw;
+    }
+    value.release();
+}
+
 // cell_name: a name, or PackedWeights instead of it, Wx, Wh and b   out: None, or the array to write h into
 py::tuple forward(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
                   const py::object& b, const py::object& state, const py::object& lengths_, const py::object& reverse,
@@ -196,7 +220,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
             call.schedule.interrupt = interrupt;
             kernel.forward(call);
         });
-        return py::make_tuple(h, states_tuple(final_states), tape ? py::cast(std::move(tape)) : py::none());
+        return py::make_tuple(h, states_tuple(final_states), tape ? object_of(std::move(tape)) : py::none());
     });
 }
 
@@ -372,13 +396,14 @@ PYBIND11_MODULE(_core, m) {
         });
     m.def("buffer_bytes", &buffer_bytes);
     py::class_<PackedWeights>(m, "PackedWeights")
-        .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&>());
+        .def("__init__", &construct<PackedWeights, py::object, py::object, py::object, py::object>,
+             py::detail::is_new_style_constructor());
     m.def("forward", &forward);
     m.def("backward", &backward);
     py::class_<Stream>(m, "Stream", stream_doc)
-        .def(py::init<const py::object&, const py::object&, const py::object&, const py::object&, const py::object&>(),
-             py::arg("cell"), py::arg("Wx"), py::arg("Wh"), py::arg("b") = py::none(),
-             py::arg("batch_size") = py::int_(1))
+        .def("__init__", &construct<Stream, py::object, py::object, py::object, py::object, py::object>,
+             py::detail::is_new_style_constructor(), py::arg("cell"), py::arg("Wx"), py::arg("Wh"),
+             py::arg("b") = py::none(), py::arg("batch_size") = py::int_(1))
         .def("step", &Stream::step, py::arg("x_t"), py::arg("out") = py::none())
         .def("reset", &Stream::reset)
         .def_property("state", &Stream::state, &Stream::set_state)

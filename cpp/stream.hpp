@@ -98,9 +98,14 @@ class Stream {
         const auto items = check_states(state, "state", cell_, N_, weights_.H, floating);
         floating.is_double();
         const Busy busy(busy_);
+        py::array states[max_states], next[max_states];  // all or none
         for (int k = 0; k < cell_.states; ++k) {
-            states_[k] = (items[k] ? items[k] : zero_).attr("copy")();
-            next_[k] = zero_.attr("copy")();
+            states[k] = (items[k] ? items[k] : zero_).attr("copy")();
+            next[k] = zero_.attr("copy")();
+        }
+        for (int k = 0; k < cell_.states; ++k) {
+            std::swap(states_[k], states[k]);
+            std::swap(next_[k], next[k]);
         }
     }
 

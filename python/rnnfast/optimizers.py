@@ -51,11 +51,15 @@ class _Optimizer:
         _check_alike("gradients", gradients, "parameters", parameters)
         for name, moment in self._moments.items():
             _check_alike("parameters", parameters, f"the {name} of the steps before", moment)
-        for name in self._names:
-            if name not in self._moments:
-                self._moments[name] = np.zeros_like(parameters)
+        moments = {name: self._moments.get(name) for name in self._names}
+        moments = {name: np.zeros_like(parameters) if m is None else m for name, m in moments.items()}
         self._steps += 1
-        self._update(parameters, gradients, [self._moments[name] for name in self._names])
+        try:
+            self._update(parameters, gradients, list(moments.values()))
+        except BaseException:  # no memory: nothing has changed
+            self._steps -= 1
+            raise
+        self._moments = moments
 
     def state(self) -> dict[str, Vector]:
         """Return copies of all that the next step depends on; `load_state` resumes to the bit."""
