@@ -35,7 +35,7 @@ inline Index checked_integer(const py::object& value, const std::string& name, c
 
 inline bool checked_flag(const py::object& value, const std::string& name) {
     if (PyBool_Check(value.ptr())) return value.ptr() == Py_True;
-    if (type_name(value) == "bool" || type_name(value) == "bool_") return PyObject_IsTrue(value.ptr()) == 1;  // NumPy's
+    if (py::isinstance(value, py::module_::import("numpy").attr("bool_"))) return PyObject_IsTrue(value.ptr()) == 1;
     throw py::type_error(name + ": expected True or False, got " + std::string(py::repr(value)));
 }
 
@@ -98,6 +98,10 @@ inline py::array own_view(const py::array& array) {
 }
 
 inline bool is_integer(const py::array& array) { return array.dtype().kind() == 'i' || array.dtype().kind() == 'u'; }
+
+// Adjacent, native, aligned integers; a conversion copies what is not.
+using Integers =
+    py::array_t<Index, py::array::c_style | py::array::forcecast | py::detail::npy_api::NPY_ARRAY_ALIGNED_>;
 
 // An array of native, aligned numbers: the caller's own where it is so already, else a copy.
 inline py::array native(const py::array& array) {
@@ -205,7 +209,7 @@ inline std::optional<std::vector<Index>> check_lengths(const py::object& lengths
     if (!is_integer(array) && !(array.size() == 0 && N == 0))
         throw py::type_error("lengths: expected integers, got " + dtype_text(array));
     expect_shape(array, "lengths", {{"N", N}});
-    const auto numbers = py::array_t<Index, py::array::c_style | py::array::forcecast>(array);
+    const auto numbers = Integers(array);
     std::vector<Index> result(numbers.data(), numbers.data() + N);
     for (Index n = 0; n < N; ++n)
         if (result[n] < 0 || result[n] > T)
@@ -280,7 +284,8 @@ class InputArray {
     // Token ids in packed order, checked.
     void pack_ids(const Schedule& schedule, Index D) {
         ids_.reserve(static_cast<std::size_t>(schedule.rows) + 1);
-        const auto ids = py::array_t<Index, py::array::forcecast>(array_);
+        if (schedule.rows == 0) return ids_.push_back(0);  // NumPy cannot convert what is empty and huge
+        const auto ids = Integers(array_);
         const auto id = ids.template unchecked<2>();
         std::vector<Index> length(static_cast<std::size_t>(N()), 0);
         for (Index i = 0; i < N(); ++i) length[schedule.order[i]] = schedule.length[i];

@@ -18,11 +18,14 @@ namespace py = pybind11;
 template <class T>
 py::array_t<T> new_array(const char* name, const std::vector<py::ssize_t>& shape) {
     constexpr double large = 256 * 1024;
-    double bytes = sizeof(T);
-    for (const py::ssize_t size : shape) bytes *= static_cast<double>(size);
-    if (bytes > 0x1p46) {  // more than any processor addresses
+    double bytes = sizeof(T), extent = sizeof(T);
+    for (const py::ssize_t size : shape) {
+        bytes *= static_cast<double>(size);
+        extent *= static_cast<double>(size > 0 ? size : 1);
+    }
+    if (bytes > 0x1p46 || extent >= 0x1p63) {  // more than any processor addresses, or NumPy counts
         py::set_error(PyExc_MemoryError,
-                      (std::string(name) + ": its " + std::to_string(bytes / 0x1p30) + " GiB are too many").c_str());
+                      (std::string(name) + ": its " + std::to_string(extent / 0x1p30) + " GiB are too many").c_str());
         throw py::error_already_set();
     }
     if (bytes < large) return py::array_t<T>(shape);

@@ -103,7 +103,7 @@ struct PackedWeights {
         const Kernel<T>& kernel = kernel_of<T>(cell);
         packed[ids] = numbers<T>(static_cast<double>(kernel.sizes(call.shape, call.schedule, ids).forward_weights));
         call.packed = packed[ids].template as<T>();
-        kernel.forward(call);
+        if (arrays.H > 0) kernel.forward(call);
         ready[ids] = true;
     }
 
@@ -171,7 +171,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
     }
     OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, backwards);
     share(schedule, threads, cell, x.is_ids() ? 0 : shape.D, shape.H, is_double);
-    if (with_tape && every > 0) schedule.checkpoint(every);
+    if (with_tape && every > 0) schedule.checkpoint(std::min(every, std::max<Index>(steps, 1)));
     if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
 
     return with_type(is_double, [&](auto zero) -> py::tuple {
@@ -218,7 +218,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         call.scratch = scratch.as<T>();
         without_gil([&](Interrupt* interrupt) {
             call.schedule.interrupt = interrupt;
-            kernel.forward(call);
+            if (shape.H > 0) kernel.forward(call);
         });
         return py::make_tuple(h, states_tuple(final_states), tape ? object_of(std::move(tape)) : py::none());
     });
@@ -308,7 +308,10 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         call.scratch = scratch.as<T>();
         without_gil([&](Interrupt* interrupt) {
             call.schedule.interrupt = call.again.schedule.interrupt = interrupt;
-            kernel.backward(call);
+            if (shape.H > 0)
+                kernel.backward(call);
+            else if (dx)  // without units D may be anything, and nothing depends on x
+                std::fill_n(call.dx, dx->size(), T(0));
         });
         tape.gates = Buffer();  // back to the shelf, for the next forward pass
         for (int k = 0; k < max_states; ++k) tape.state[k] = Buffer(), tape.checkpoint[k] = Buffer();
@@ -328,7 +331,7 @@ py::tuple buffer_bytes(const py::object& cell_name, Index N, Index T, Index D, I
     return with_type(is_double, [&](auto zero) {
         using T_ = decltype(zero);
         OwnedSchedule schedule(N, N ? T : 0, nullptr, false);
-        if (recompute > 0) schedule.checkpoint(recompute);
+        if (recompute > 0) schedule.checkpoint(std::min(recompute, std::max<Index>(T, 1)));
         share(schedule, threads, cell, ids ? 0 : D, H, is_double);
         const Sizes forward = kernel_of<T_>(cell).sizes(shape, schedule.view(), ids);
         const double forward_threads = schedule.view().threads;
@@ -389,10 +392,9 @@ PYBIND11_MODULE(_core, m) {
         .def_property_readonly("nbytes", &Tape::bytes, "Bytes of stored activations.")
         .def_property_readonly("used", [](const Tape& tape) { return tape.used.load(); })
         .def("__repr__", [](const Tape& tape) {
-            std::ostringstream text;
-            text << "<Tape of " << tape.cell.name << ", N=" << tape.shape.N << ", T=" << tape.shape.T
-                 << ", D=" << tape.shape.D << ", H=" << tape.shape.H << (tape.used ? ", used>" : ">");
-            return text.str();
+            const auto& [N, T, D, H] = tape.shape;
+            return std::string("<Tape of ") + tape.cell.name + ", N=" + std::to_string(N) + ", T=" + std::to_string(T) +
+                   ", D=" + std::to_string(D) + ", H=" + std::to_string(H) + (tape.used ? ", used>" : ">");
         });
     m.def("buffer_bytes", &buffer_bytes);
     py::class_<PackedWeights>(m, "PackedWeights")

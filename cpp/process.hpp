@@ -22,13 +22,12 @@ inline std::atomic<bool> forked_child{false};  // the parent's OpenMP team does 
 inline const Cell& find_cell(const py::object& cell) {
     if (!py::isinstance<py::str>(cell) || py::isinstance<py::bytes>(cell))
         throw py::type_error("cell: expected a name, got " + type_name(cell));
-    const std::string name = py::str(cell);
     std::string names;
     for (int i = 0; i < kernels->cells; ++i) {
-        if (name == kernels->cell[i].name) return kernels->cell[i];
+        if (PyUnicode_CompareWithASCIIString(cell.ptr(), kernels->cell[i].name) == 0) return kernels->cell[i];
         names += std::string(i ? ", " : "") + kernels->cell[i].name;
     }
-    throw py::value_error("cell: expected one of " + names + ", got '" + name + "'");
+    throw py::value_error("cell: expected one of " + names + ", got " + std::string(py::repr(py::str(cell))));
 }
 
 inline int positive_threads(const py::object& value) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <new>
 #include <vector>
 
 #include "problem.hpp"
@@ -15,7 +16,8 @@ class OwnedSchedule {
     OwnedSchedule(OwnedSchedule&&) = default;  // a copy would point into the original
 
     // lengths: [N], each in 0..T, or null for T everywhere.
-    OwnedSchedule(Index N, Index T, const Index* lengths, bool reverse) : order_(N), length_(N, T) {
+    OwnedSchedule(Index N, Index T, const Index* lengths, bool reverse)
+        : order_(count(N)), length_(count(N), count(T)) {
         std::vector<Index> of_length(static_cast<std::size_t>(T) + 1, 0);  // sequences of each length
         for (Index n = 0; n < N; ++n) ++of_length[lengths ? lengths[n] : T];
         active_.assign(static_cast<std::size_t>(T) + 1, 0);
@@ -95,6 +97,12 @@ class OwnedSchedule {
     const Schedule& view() const { return view_; }
 
   private:
+    // No more sequences or steps than memory can hold: a vector would call the excess by another name.
+    static Index count(Index n) {
+        if (n >= Index(1) << 43) throw std::bad_alloc();
+        return n;
+    }
+
     std::vector<Index> order_, length_, active_, offset_, slab_, checkpoint_;
     Schedule view_{};
 };

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <atomic>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -115,10 +114,9 @@ class Stream {
     }
 
     std::string repr() const {
-        std::ostringstream text;
-        text << "Stream('" << cell_.name << "', D=" << weights_.D << ", H=" << weights_.H << ", batch_size=" << N_
-             << ", " << (floating_.is_double() ? "float64" : "float32") << ")";
-        return text.str();
+        return std::string("Stream('") + cell_.name + "', D=" + std::to_string(weights_.D) +
+               ", H=" + std::to_string(weights_.H) + ", batch_size=" + std::to_string(N_) + ", " +
+               (floating_.is_double() ? "float64" : "float32") + ")";
     }
 
   private:
@@ -155,7 +153,7 @@ class Stream {
         py::array numbers_of_x;
         if (ids) {
             expect_shape(array, "x_t", {{"N", N_}});
-            const auto id = py::array_t<Index, py::array::c_style | py::array::forcecast>(array);
+            const auto id = Integers(array);
             ids_.assign(static_cast<std::size_t>(N_) + 1, 0);
             for (Index n = 0; n < N_; ++n) {
                 ids_[n] = id.data()[n];
@@ -210,7 +208,7 @@ class Stream {
         call.h_stride = weights_.H;
         if (worth_a_release_)
             without_gil([&](Interrupt*) { kernel_of<T>(cell_).forward(call); });
-        else  // a step of a few microseconds is not
+        else if (weights_.H > 0)  // a step of a few microseconds is not
             kernel_of<T>(cell_).forward(call);
         was_packed_[ids] = true;
         for (int k = 0; k < cell_.states; ++k) std::swap(states_[k], next_[k]);

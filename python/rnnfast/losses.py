@@ -30,8 +30,11 @@ def softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
     z = np.asarray(logits)
     if z.ndim == 0:
         raise ValueError(f"logits: expected at least one axis, got the number {z}")
-    if z.dtype not in (np.float32, np.float64):
-        z = z.astype(np.float64)
+    if z.dtype.kind not in "fiub":
+        raise TypeError(f"logits: expected real numbers, got {z.dtype}")
+    if not isinstance(axis, int | np.integer) or not -z.ndim <= axis < z.ndim:
+        raise ValueError(f"axis: expected one of {z.ndim} axes, got {axis!r}")
+    z = z.astype(z.dtype.newbyteorder("=") if z.dtype in ("<f4", ">f4") else np.float64, copy=False)
     return np.moveaxis(_core.softmax(np.moveaxis(z, axis, -1)), -1, axis)
 
 

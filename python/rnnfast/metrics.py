@@ -290,6 +290,11 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     (3, 1)
     """
     a, b = _sequence("a", a), _sequence("b", b)
+    for name, tokens in (("a", a), ("b", b)):
+        try:
+            set(tokens)
+        except TypeError:
+            raise TypeError(f"{name}: expected tokens that can be hashed, got {tokens!r:.60}") from None
     if len(a) == 0 or len(b) == 0:
         return max(len(a), len(b))
     # Neighbours in a column of the dynamic programme differ by 1, 0 or -1: two integers of len(a) bits hold the column,
@@ -415,6 +420,8 @@ def bits(cross_entropy: float) -> float:
 
 
 def _nats(cross_entropy: float) -> float:
+    if not isinstance(cross_entropy, int | float | np.number | np.ndarray) or np.ndim(cross_entropy):
+        raise TypeError(f"cross_entropy: expected a number of nats, got {cross_entropy!r}")
     if not cross_entropy >= 0:  # NaN compares false
         raise ValueError(f"cross_entropy: expected a number of nats, 0 or more, got {cross_entropy}")
     return float(cross_entropy)
@@ -458,7 +465,12 @@ def _sorted(labels: Iterable[Any]) -> list[Any]:
 
 def _sequence(name: str, value: Any) -> Any:
     """A sequence that has a length and order; other things are a TypeError."""
-    if not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or isinstance(value, dict):
+    if (
+        getattr(value, "shape", None) == ()
+        or not hasattr(value, "__len__")
+        or not hasattr(value, "__getitem__")
+        or isinstance(value, dict)
+    ):
         raise TypeError(f"{name}: expected a string or a sequence, got {value!r}")
     return value
 

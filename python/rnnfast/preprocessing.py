@@ -69,7 +69,7 @@ class Vocabulary:
     def __init__(self, tokens: Iterable[str] = ()) -> None:
         self._tokens = list(self.SPECIALS)
         self._ids = {token: id for id, token in enumerate(self.SPECIALS)}
-        for place, token in enumerate(tokens):
+        for place, token in enumerate(_iterated("tokens", tokens)):
             if not isinstance(token, str):
                 raise TypeError(f"tokens[{place}]: expected a str, got {token!r}")
             if token in self._ids:
@@ -88,7 +88,11 @@ class Vocabulary:
         _check_positive("min_count", min_count)
         if max_size is not None:
             _check_positive("max_size", max_size)
-        counts = Counter(token for sequence in sequences for token in sequence)
+        counts = Counter(
+            token
+            for place, sequence in enumerate(_iterated("sequences", sequences))
+            for token in _iterated(f"sequences[{place}]", sequence)
+        )
         for token in counts:
             if not isinstance(token, str):
                 raise TypeError(f"sequences: expected tokens of type str, got {token!r}")
@@ -98,8 +102,8 @@ class Vocabulary:
 
     def encode(self, tokens: Iterable[str], sos: bool = False, eos: bool = False) -> NDArray[np.int64]:
         """Return the ids of `tokens`, an unknown one as `UNK`, between `SOS` and `EOS` where asked."""
-        ids = [self[token] for token in tokens]
-        return np.array([self.SOS] * sos + ids + [self.EOS] * eos, dtype=np.int64)
+        ids = [self[token] for token in _iterated("tokens", tokens)]
+        return np.array([self.SOS] * bool(sos) + ids + [self.EOS] * bool(eos), dtype=np.int64)
 
     def decode(self, ids: ArrayLike, specials: bool = False) -> list[str]:
         """Return the tokens of the 1-D `ids`; `PAD`, `SOS` and `EOS` only with `specials`.
@@ -174,9 +178,11 @@ def pad(
     >>> x.tolist(), lengths.tolist()
     ([[5, 6, 7], [8, 0, 0]], [3, 1])
     """
-    arrays = [_as_sequence(sequence, f"sequences[{i}]") for i, sequence in enumerate(sequences)]
+    arrays = [_as_sequence(sequence, f"sequences[{i}]") for i, sequence in enumerate(_iterated("sequences", sequences))]
     if not arrays:
         raise ValueError("sequences: expected at least one sequence, got none")
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"value: expected a number, got {value!r}")
     if dtype is not None and np.dtype(dtype).kind != "f":
         raise TypeError(f"dtype: expected a floating dtype, got {np.dtype(dtype)}")
     # An empty list says nothing of D or of the kind of numbers: the first that does is the model.
@@ -192,7 +198,7 @@ def pad(
         if dtype is None and a.ndim == 1 and (a.dtype == np.int64) != ids:
             kind = "integers" if ids else "floating numbers"
             raise TypeError(f"sequences[{i}]: expected {kind} as before it, got {a.dtype}")
-    if ids and not float(value).is_integer():
+    if ids and not (-(2**63) <= value < 2**63 and float(value).is_integer()):
         raise ValueError(f"value: expected an integer to pad ids with, got {value}")
     if dtype is None:
         dtype = np.int64 if ids else np.result_type(np.float32, *(a.dtype for a in known))
@@ -247,6 +253,8 @@ def one_hot(
         place = tuple(wrong[0].tolist())
         name = f"ids[{', '.join(map(str, place))}]" if place else "ids"
         raise ValueError(f"{name} = {array[place]}: expected an id in [0, depth) = [0, {depth})")
+    if array.size * int(depth) >= 2**46:
+        raise MemoryError(f"depth: {array.size} rows of {depth} numbers are too many")
     x = np.zeros((array.size, depth), dtype=dtype)
     x[np.flatnonzero(valid), array[valid].astype(np.int64)] = 1
     return x.reshape(*array.shape, depth)
@@ -352,6 +360,11 @@ def split(n: int, fractions: Sequence[float], seed: int) -> list[NDArray[np.int6
     [8, 1, 1]
     """
     _check_positive("n", n)
+    if n >= 2**46:
+        raise MemoryError(f"n: {n} indices are too many")
+    for f in _iterated("fractions", fractions):
+        if isinstance(f, bool) or not isinstance(f, int | float | np.integer | np.floating):
+            raise TypeError(f"fractions: expected positive numbers that sum to 1, got {f!r}")
     if not all(f > 0 for f in fractions) or not math.isclose(math.fsum(fractions), 1, abs_tol=1e-9):
         raise ValueError(f"fractions: expected positive numbers that sum to 1, got {list(fractions)}")
     bounds = np.rint(np.cumsum(fractions) * n).astype(np.int64)
@@ -359,6 +372,13 @@ def split(n: int, fractions: Sequence[float], seed: int) -> list[NDArray[np.int6
     if not all(map(len, parts)):
         raise ValueError(f"n = {n}: the data set is too small, a part of {list(fractions)} of it is empty")
     return parts
+
+
+def _iterated(name: str, items: Iterable[Any]) -> Iterator[Any]:
+    try:
+        return iter(items)
+    except TypeError:
+        raise TypeError(f"{name}: expected an iterable, got {items!r}") from None
 
 
 def _check_positive(name: str, number: int) -> None:

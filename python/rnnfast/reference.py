@@ -335,7 +335,7 @@ def _find_cell(name: str) -> type[Cell]:
     if not isinstance(name, str):
         raise TypeError(f"cell: expected a name, got {type(name).__name__}")
     if name not in _CELLS:
-        raise ValueError(f"cell: expected one of {', '.join(_CELLS)}, got '{name}'")
+        raise ValueError(f"cell: expected one of {', '.join(_CELLS)}, got {str(name)!r}")
     return _CELLS[name]
 
 
@@ -361,7 +361,7 @@ def _check_flag(value: Any, name: str) -> bool:
 def _as_array(values: ArrayLike, name: str) -> Array:
     try:
         return np.asarray(values)
-    except ValueError:  # lists of differing lengths
+    except (ValueError, TypeError):  # lists of differing lengths
         raise TypeError(f"{name}: expected an array, got {type(values).__name__}") from None
 
 

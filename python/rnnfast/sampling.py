@@ -29,7 +29,10 @@ def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
     >>> log_softmax([1000.0, 1000.0]).round(6).tolist()
     [-0.693147, -0.693147]
     """
-    z = np.asarray(logits, np.float64)
+    z = np.asarray(logits)
+    if z.dtype.kind not in "fiub" or z.ndim == 0 or z.shape[-1] == 0:
+        raise ValueError(f"logits: expected (..., K) real numbers with K > 0, got {z.shape} of {z.dtype}")
+    z = z.astype(np.float64)
     with np.errstate(over="ignore"):  # far apart: -inf is right
         z = z - z.max(axis=-1, keepdims=True)
     shifted: NDArray[np.float64] = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
@@ -289,6 +292,7 @@ def beam_search(
         raise ValueError(f"n_best: expected at most beam_width = {beam_width}, got {n_best}")
     if not _is_number(length_penalty) or not 0 <= length_penalty < math.inf:
         raise ValueError(f"length_penalty: expected a number of 0 or more, got {length_penalty!r}")
+    length_penalty = float(min(length_penalty, 300))  # more compares as much, and whole powers would not end
     last, stops, blocked = _check_start(start, stop, max_length, forbidden)
     state = _check_state(state, len(last))
     ended: list[list[tuple[float, list[int]]]] = [[] for _ in last]
@@ -381,6 +385,8 @@ def _check_logits(name: str, logits: Any, rows: int | None = None) -> NDArray[np
 
 
 def _check_forbidden(forbidden: Iterable[int], K: int) -> list[int]:
+    if not isinstance(forbidden, Iterable):
+        raise TypeError(f"forbidden: expected tokens, got {forbidden!r}")
     tokens = [int(_check_token("forbidden", token)) for token in forbidden]
     for token in tokens:
         if token >= K:
@@ -391,8 +397,8 @@ def _check_forbidden(forbidden: Iterable[int], K: int) -> list[int]:
 def _check_token(name: str, token: Any) -> Any:
     if isinstance(token, bool) or not isinstance(token, int | np.integer):
         raise TypeError(f"{name}: expected an integer token, got {token!r}")
-    if token < 0:
-        raise ValueError(f"{name}: expected a token of 0 or more, got {token}")
+    if not 0 <= token < 2**63:
+        raise ValueError(f"{name}: expected a token of 0 or more{', below 2**63' if token > 0 else ''}, got {token}")
     return token
 
 
@@ -414,6 +420,8 @@ def _check_start(start: ArrayLike, stop: Any, max_length: Any, forbidden: Iterab
     if tokens.size and tokens.dtype.kind not in "iu":
         raise TypeError(f"start: expected integers, got {tokens.dtype}")
     _check_positive("max_length", max_length)
+    if not isinstance(forbidden, Iterable):
+        raise TypeError(f"forbidden: expected tokens, got {forbidden!r}")
     blocked = [_check_token("forbidden", token) for token in forbidden]
     several = isinstance(stop, Iterable) and not isinstance(stop, str)
     stops = np.array(

@@ -74,7 +74,12 @@ class Sequences:
             raise ValueError("x: expected at least one sequence, got none")
         self.per_step = per_step
         ragged = per_step and not (isinstance(y, np.ndarray) and y.ndim > 1)
-        self.y: Any = y if y is None else _alike(y, "y", "(T,) or (T, K) targets") if ragged else np.asarray(y)
+        try:
+            self.y: Any = y if y is None else _alike(y, "y", "(T,) or (T, K) targets") if ragged else np.asarray(y)
+        except ValueError as error:
+            if ragged:
+                raise
+            raise ValueError("y: expected (N,) or (N, K) targets, got rows of differing lengths") from error
         if self.y is not None and len(self.y) != len(self):
             raise ValueError(f"y: expected targets for N = {len(self)} sequences, got {len(self.y)}")
         if self.y is not None and per_step:
