@@ -317,6 +317,10 @@ MAKING = [
     (lambda: GRU(2, 3, dropout=float("nan")), ValueError, "dropout: expected 0 <= p < 1, got nan"),
     (lambda: GRU(2, 3, dropout="0.5"), TypeError, "dropout: expected 0 <= p < 1, got '0.5'"),
     (lambda: GRU(2, 3, num_threads=0), ValueError, "num_threads: expected a positive integer, got 0"),
+    (lambda: GRU(2, 3, bidirectional=np.ones(2)), TypeError, "bidirectional: expected True or False, got array"),
+    (lambda: GRU(2, 3, bias=1), TypeError, "bias: expected True or False, got 1"),
+    (lambda: Dense(2, 3, check_finite="no"), TypeError, "check_finite: expected True or False, got 'no'"),
+    (lambda: RNN(2, 3, recurrent_init=np.ones(2)), ValueError, "recurrent_init: expected 'orthogonal'"),
     (lambda: GRU(2, 3, dtype="float16"), TypeError, "dtype: expected float32 or float64, got float16"),
     (lambda: RNN(2, 3, activation="elu"), ValueError, "got 'rnn_elu'"),
     (
@@ -325,6 +329,15 @@ MAKING = [
         "recurrent_init: expected 'orthogonal', 'identity' or 'uniform', got 'zeros'",
     ),
 ]
+
+
+def test_numpys_small_integers_are_sizes() -> None:
+    """Products of int8 would overflow."""
+    n = np.int8(100)
+    assert LSTM(n, n, seed=0).parameters["Wh_l0"].shape == (100, 400)
+    assert Embedding(n, n, seed=0).size == Dense(n, n, seed=0).parameters["W"].size == 10_000
+
+
 RUNNING = [
     ({"state": (S,)}, ValueError, "state: expected a tuple of 2 for lstm, got 1"),
     ({"state": S}, ValueError, "state: expected a tuple of 2 for lstm, got ndarray"),
@@ -335,7 +348,7 @@ RUNNING = [
     ),
     ({"state": (S, S[:, :2])}, ValueError, "(3, 3), got (2, 3)"),
     ({"lengths": [4, 5, 0]}, ValueError, "lengths[1]"),
-    ({"x": np.zeros((N, T, D + 1))}, ValueError, "Wx: expected (D, 4*H) = (3, 12)"),
+    ({"x": np.zeros((N, T, D + 1))}, ValueError, "x: expected (N, T, input_size) = (N, T, 2), got (3, 4, 3)"),
     ({"x": np.zeros((N, T, D), np.float32)}, TypeError, "Wx"),
     ({"dh": np.zeros((N, T, H))}, ValueError, "dh: expected (N, T, directions * H) = (3, 4, 6), got (3, 4, 3)"),
     ({"dh": np.zeros((N, T, 4 * H))}, ValueError, "dh: expected (N, T, directions * H) = (3, 4, 6), got (3, 4, 12)"),

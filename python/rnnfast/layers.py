@@ -31,6 +31,7 @@ class Layer(Passes):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, check_finite: bool = False) -> None:
         self.name = type(self).__name__  # in messages; a model gives its own
+        _check_flags(check_finite=check_finite)
         self.check_finite = check_finite
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -100,6 +101,7 @@ class Embedding(Layer):
         check_finite: bool = False,
     ) -> None:
         _check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
+        vocabulary_size, embedding_size = int(vocabulary_size), int(embedding_size)
         super().__init__({"E": (vocabulary_size, embedding_size)}, dtype, check_finite)
         self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.4, (vocabulary_size, embedding_size))
 
@@ -165,6 +167,7 @@ class Dense(Layer):
         check_finite: bool = False,
     ) -> None:
         _check_sizes(input_size=input_size, output_size=output_size)
+        input_size, output_size = int(input_size), int(output_size)
         super().__init__({"W": (input_size, output_size), "b": (output_size,)}, dtype, check_finite)
         self.parameters["W"][...] = _glorot(np.random.default_rng(seed), input_size, output_size)
 
@@ -230,6 +233,7 @@ class Recurrent(Layer):
     ) -> None:
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_dropout(dropout)
+        _check_flags(bidirectional=bidirectional, bias=bias)
         if num_threads is not None:
             _check_sizes(num_threads=num_threads)
         input_size, hidden_size, num_layers = int(input_size), int(hidden_size), int(num_layers)  # 4 H overflows int8
@@ -290,6 +294,9 @@ class Recurrent(Layer):
             Of the top layer, forward before reverse; 0 past a sequence's length.
         state : tuple of arrays (num_layers * directions, N, hidden_size)
         """
+        if isinstance(x, np.ndarray) and x.ndim == 3 and x.shape[2] != self.input_size:
+            raise ValueError(f"x: expected (N, T, input_size) = (N, T, {self.input_size}), got {x.shape}")
+        training = bool(training)
         tapes: list[list[Any]] = []
         masks: list[Array | None] = []
         inputs: list[Any] = []  # of the layers, and their initial states, where these are asked for again
@@ -580,12 +587,12 @@ def _glorot(rng: np.random.Generator, rows: int, columns: int) -> Array:
 
 
 def _square(rng: np.random.Generator, n: int, kind: Initializer) -> Array:
+    if not isinstance(kind, str) or kind not in ("orthogonal", "identity", "uniform"):
+        raise ValueError(f"recurrent_init: expected 'orthogonal', 'identity' or 'uniform', got {kind!r}")
     if kind == "identity":
         return np.eye(n)
     if kind == "uniform":
         return rng.uniform(-(n**-0.5), n**-0.5, (n, n))
-    if kind != "orthogonal":
-        raise ValueError(f"recurrent_init: expected 'orthogonal', 'identity' or 'uniform', got {kind!r}")
     q: Array
     q, r = np.linalg.qr(rng.normal(size=(n, n)))
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)  # makes the distribution uniform over orthogonal matrices
@@ -627,6 +634,12 @@ def _check_sizes(**sizes: int) -> None:
             raise TypeError(f"{name}: expected a positive integer, got {size!r}")
         if not 1 <= size < 2**31:
             raise ValueError(f"{name}: expected a positive integer{'' if size < 1 else ' below 2**31'}, got {size}")
+
+
+def _check_flags(**flags: bool) -> None:
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise TypeError(f"{name}: expected True or False, got {flag!r}")
 
 
 def _check_dropout(dropout: float) -> None:

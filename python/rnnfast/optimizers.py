@@ -51,8 +51,9 @@ class _Optimizer:
         _check_alike("gradients", gradients, "parameters", parameters)
         for name, moment in self._moments.items():
             _check_alike("parameters", parameters, f"the {name} of the steps before", moment)
-        moments = {name: self._moments.get(name) for name in self._names}
-        moments = {name: np.zeros_like(parameters) if m is None else m for name, m in moments.items()}
+        moments = {
+            name: self._moments[name] if name in self._moments else np.zeros_like(parameters) for name in self._names
+        }
         self._steps += 1
         try:
             self._update(parameters, gradients, list(moments.values()))
