@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnnfast
-from rnnfast import GRU, LSTM, RNN
+from rnnfast import GRU, LSTM, RNN, Dense, Embedding
 
 N, T, D, H = 3, 4, 2, 3
 LENGTHS = np.array([4, 0, 2])
