@@ -78,7 +78,7 @@ class OwnedRows {
   public:
     OwnedRows(Index N, Index T, const std::optional<Numbers<Index>>& lengths, double work_of_a_row)
         : lengths_(lengths) {
-        view_ = {N * T, nullptr, N, T, nullptr, 1};
+        view_ = {N * T, nullptr, N, T, nullptr, 1, nullptr};
         const Index* length = lengths ? source(*lengths, N) : nullptr;
         if (length && std::any_of(length, length + N, [&](Index n) { return n < T; })) {
             for (Index n = 0; n < N; ++n)

@@ -71,6 +71,56 @@ def test_teams(make_problem: Any, assert_same_bits: Any, cell: str, dtype: Any, 
             same(assert_same_bits, p.run(num_threads=n), expected)
 
 
+@random
+@given(
+    cell=st.sampled_from(CELLS),
+    N=st.integers(1, 60),
+    T=st.integers(1, 12),
+    D=st.integers(1, 80),
+    H=st.integers(40, 150),
+    threads=st.lists(st.integers(2, 4), min_size=1, max_size=2, unique=True),
+    options=options(),
+)
+def test_threads_of_random_problems(
+    make_problem: Any,
+    assert_same_bits: Any,
+    cell: str,
+    N: int,
+    T: int,
+    D: int,
+    H: int,
+    threads: list[int],
+    options: Any,
+) -> None:
+    """Mostly large enough for more than one thread: 1e6 flops are 12 rows of an LSTM with D = H = 70."""
+    p = make_problem(cell, N, T, D, H, **options)
+    expected = p.run(num_threads=1)
+    for n in threads:
+        same(assert_same_bits, p.run(num_threads=n), expected)
+
+
+@every_cell
+@both_directions
+def test_more_than_65535_steps(make_problem: Any, assert_same_bits: Any, cell: str, reverse: bool) -> None:
+    """One long walk, in one call and in two; the rows differ by a step, so that each is one too long for 16 bits."""
+    p = make_problem(cell, 2, 70_000, 1, 2, np.float32, reverse=reverse)
+    p = p.replace(lengths=np.array([70_000, 65_537]))
+    whole = p.run()
+    pieces = [slice(0, 65_536), slice(65_536, 70_000)][:: -1 if reverse else 1]
+    state, h = p.state, {}
+    for piece in pieces:
+        n = np.clip(p.lengths - piece.start, 0, piece.stop - piece.start)
+        part = p.replace(x=p.x[:, piece], state=state, lengths=n).forward(keep_tape=False)
+        h[piece.start], state = part.h, part.state
+    assert_same_bits(np.concatenate([h[start] for start in sorted(h)], axis=1), whole["h"], "h")
+    for k, s in enumerate(state):
+        assert_same_bits(s, whole[f"state[{k}]"], "state")
+    assert_same_bits(p.run(num_threads=2)["dx"], whole["dx"], "dx")
+    h_again, _, tape = p.forward(recompute=1000)
+    assert_same_bits(h_again, whole["h"], "h")
+    assert_same_bits(rnnfast.backward(tape, p.dh, p.dstate).x, whole["dx"], "dx")
+
+
 @every_cell
 def test_the_global_number_of_threads(make_problem: Any, assert_same_bits: Any, cell: str) -> None:
     p = make_problem(cell, 30, 40, 40, 40, np.float32, ragged=True)
