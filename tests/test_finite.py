@@ -33,12 +33,12 @@ def found(function: Any, *arguments: Any, **options: Any) -> NotFiniteError:
 def test_an_input(kind: Any, bidirectional: bool, value: float) -> None:
     layer = kind(D, H, 2, bidirectional, seed=0, check_finite=True)
     x = numbers(N, T, D)
-    x[2, 5, 1] = x[4, 6, 0] = value
+    x[2, 5, 1] = x[0, 6, 0] = x[4, 5, 2] = value  # the earliest step, and of its rows the first
     error = found(layer.forward, x, lengths=LENGTHS)
     assert str(error) == f"{kind.__name__}: x[1] of row 2 at step 5 is {value}"
     assert (error.row, error.step) == (2, 5)
     x[2, 5:] = np.nan  # where nothing is read nothing is found
-    x[4, 6, 0] = 0
+    x[0, 6, 0] = x[4, 5, 2] = 0
     x[3, 4:] = np.inf
     layer.forward(x, lengths=[9, 0, 5, 4, 9])
 
@@ -113,7 +113,7 @@ def test_the_step_of_a_gradient(reverse: bool, ids: bool) -> None:
     h, _ = layer.forward(x, lengths=LENGTHS, training=True)
     layer.parameters[f"Wh_{name}"][...] = np.eye(H) * 1e6  # of the tape, which keeps the caller's arrays
     d = np.zeros_like(h)
-    row, at = 2, 4
+    row, at = 4, 4
     d[row, at, H * reverse] = 1e30
     error = found(layer.backward, d)
     step = at + 2 if reverse else at - 2

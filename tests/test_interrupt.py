@@ -202,8 +202,8 @@ def test_fit_drops_the_batch_at_hand(threads: str) -> None:
     """One batch would take 10 seconds or more; the model is what it was before, and trains on."""
     lines = run(
         """
-        x, y = np.zeros((48, 3000, 8), np.float32), np.arange(48) % 2
-        network = rnnfast.Network(8, 256, 2, dropout=0.1, recompute=100, seed=0)
+        x, y = np.zeros((48, 3000), np.int64), np.arange(48) % 2
+        network = rnnfast.Network(9, 256, 2, embedding_size=8, dropout=0.1, recompute=100, seed=0)
         before, drawn = network.vector.copy(), network.rng.bit_generator.state
         press(0.5)
         history = rnnfast.fit(network, x, y, batch_size=48, max_epochs=5)
