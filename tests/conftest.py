@@ -1,4 +1,5 @@
-"""conftest.py: what the tests of the core share: random problems, the one owner of tolerances, central differences.
+"""conftest.py: what the tests of the core share: random problems, the one owner of tolerances, central differences, and
+a way to run a program.
 
 Fixtures return functions, because under the importlib import mode a test cannot import this file by name.
 """
@@ -6,9 +7,13 @@ Fixtures return functions, because under the importlib import mode a test cannot
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -244,6 +249,23 @@ def compare() -> Callable[..., None]:
 @pytest.fixture(scope="session")
 def check_gradients() -> Callable[..., None]:
     return check_gradients_
+
+
+def run_program_(file: Any, name: str, *arguments: Any, timeout: float = 280, **variables: str) -> list[str]:
+    """The lines that a program of a test file prints in a process of its own, where a crash is a message."""
+    command = [sys.executable, "-X", "faulthandler", str(file), name, *map(str, arguments)]
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"} | variables
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
+    lines, code = done.stdout.splitlines(), done.returncode
+    how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    assert code == 0, f"{how}, the last line being: {lines[-1:]}\n{done.stderr[-3000:]}"
+    return lines
+
+
+@pytest.fixture
+def run_program(request: pytest.FixtureRequest) -> Callable[..., list[str]]:
+    """Runs a program of the file of the test, which is given by its name and arguments."""
+    return functools.partial(run_program_, request.path)
 
 
 @pytest.fixture(autouse=True)
