@@ -399,7 +399,7 @@ def test_random_initial_states_are_drawn_in_training_alone(assert_same_bits: Any
         ({"input_size": [4, 5], "embedding_size": [3, 0]}, "embedding_size: expected a positive size for each"),
         ({"input_size": [4], "embedding_size": None}, "embedding_size: expected a positive size for each"),
         ({"input_size": 4, "initial_state_std": -1.0}, "initial_state_std: expected a number of 0 or more, got -1.0"),
-        ({"input_size": 4, "condition_size": 0}, "input_size: expected a positive integer, got 0"),
+        ({"input_size": 4, "condition_size": 0}, "condition_size: expected a positive integer, got 0"),
     ],
 )
 def test_wrong_settings(options: dict[str, Any], message: str) -> None:

@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
 from .finite import check, check_parameters
-from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
+from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask, size_of
 from .losses import softmax
-from .network import Model
+from .network import Model, check_options
 from .sequences import Sequences
 
 __all__ = ["Attention", "Encoded", "EncoderDecoder", "Pairs"]
@@ -251,8 +251,11 @@ class EncoderDecoder(Model):
     ) -> None:
         rng = np.random.default_rng(seed)
         self.rng, self.dropout, self.dtype = rng, dropout, np.dtype(dtype)
-        if not initial_state_std >= 0:
-            raise ValueError(f"initial_state_std: expected a number of 0 or more, got {initial_state_std}")
+        check_options(initial_state_std, attention=attention)
+        source_size, target_size = size_of("source_size", source_size), size_of("target_size", target_size)
+        hidden_size = size_of("hidden_size", hidden_size)
+        embedding_size = size_of("embedding_size", embedding_size) if embedding_size else None
+        target_embedding = size_of("target_embedding", target_embedding) if target_embedding else 0
         self.initial_state_std = initial_state_std
         options: dict[str, Any] = {"dtype": dtype, "seed": rng}
         self.source_embedding = Embedding(source_size, embedding_size, **options) if embedding_size else None
@@ -475,15 +478,24 @@ class Pairs:
     per_step = True
 
     def __init__(self, sources: Sequence[Any], targets: Sequence[Any], *, start: int = 1, stop: int = 2) -> None:
+        for name, value in (("sources", sources), ("targets", targets)):
+            if not (getattr(value, "ndim", 1) and hasattr(value, "__len__")):
+                raise TypeError(f"{name}: expected one item for each sequence, got {value!r:.60}")
         if len(sources) != len(targets):
             raise ValueError(f"targets: expected one for each of N = {len(sources)} sources, got {len(targets)}")
+        for name, id in (("start", start), ("stop", stop)):
+            if isinstance(id, bool) or not isinstance(id, int | np.integer) or not 0 <= id < 2**63:
+                raise ValueError(f"{name}: expected the id of a token, got {id!r}")
         ids = [np.asarray(t) for t in targets]
         for i, t in enumerate(ids):
             if t.ndim != 1 or (t.size and t.dtype.kind not in "iu"):
                 raise ValueError(f"targets[{i}]: expected (T,) token ids, got {t.shape} of {t.dtype}")
         framed = [np.concatenate([[start], t.astype(np.int64), [stop]]) for t in ids]
         self.y = ids
-        self._sources, self._targets = Sequences(sources), Sequences(framed)
+        try:
+            self._sources, self._targets = Sequences(sources), Sequences(framed)
+        except (TypeError, ValueError) as error:
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(f"sources: {error}") from error
         self.source_lengths, self.lengths = self._sources.lengths, self._targets.lengths - 1
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ class Layer(Passes):
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, check_finite: bool = False) -> None:
         self.name = type(self).__name__  # in messages; a model gives its own
-        _check_flags(check_finite=check_finite)
+        check_flags(check_finite=check_finite)
         self.check_finite = check_finite
         self.dtype = np.dtype(dtype)
         if self.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -233,7 +233,7 @@ class Recurrent(Layer):
     ) -> None:
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_dropout(dropout)
-        _check_flags(bidirectional=bidirectional, bias=bias)
+        check_flags(bidirectional=bidirectional, bias=bias)
         if num_threads is not None:
             _check_sizes(num_threads=num_threads)
         input_size, hidden_size, num_layers = int(input_size), int(hidden_size), int(num_layers)  # 4 H overflows int8
@@ -628,15 +628,21 @@ def _check_states(name: str, state: Any, states: int, cell: str) -> None:
         raise ValueError(f"{name}: expected a tuple of {states} for {cell}, got {got}")
 
 
+def size_of(name: str, size: Any) -> int:
+    """A size as an int; an error has the name that it has for the caller, not for a layer."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f"{name}: expected a positive integer, got {size!r}")
+    if not 1 <= size < 2**31:
+        raise ValueError(f"{name}: expected a positive integer{'' if size < 1 else ' below 2**31'}, got {size}")
+    return int(size)
+
+
 def _check_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer):
-            raise TypeError(f"{name}: expected a positive integer, got {size!r}")
-        if not 1 <= size < 2**31:
-            raise ValueError(f"{name}: expected a positive integer{'' if size < 1 else ' below 2**31'}, got {size}")
+        size_of(name, size)
 
 
-def _check_flags(**flags: bool) -> None:
+def check_flags(**flags: bool) -> None:
     for name, flag in flags.items():
         if not isinstance(flag, bool | np.bool_):
             raise TypeError(f"{name}: expected True or False, got {flag!r}")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask
+from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, check_flags, dropout_mask, size_of
 from .passes import Passes
 
-__all__ = ["Model", "Network"]
+__all__ = ["Model", "Network", "check_options"]
 
 
 class Model(Passes):
@@ -156,22 +156,27 @@ class Network(Model):
         check_finite: bool = False,
     ) -> None:
         self.rng = rng = np.random.default_rng(seed)
+        check_options(initial_state_std, per_step=per_step, check_finite=check_finite)
         self.dropout, self.per_step, self.dtype = dropout, per_step, np.dtype(dtype)
-        if not initial_state_std >= 0:
-            raise ValueError(f"initial_state_std: expected a number of 0 or more, got {initial_state_std}")
         self.initial_state_std = initial_state_std
         layers: dict[str, Layer] = {}
         self.embeddings: list[Embedding] = []
-        self.several = not isinstance(input_size, int | np.integer)
+        self.several = isinstance(input_size, Iterable) and not isinstance(input_size, str)
+        if not self.several:
+            input_size = size_of("input_size", input_size)
+        hidden_size, output_size = size_of("hidden_size", hidden_size), size_of("output_size", output_size)
+        if condition_size is not None:
+            condition_size = size_of("condition_size", condition_size)
         if self.several:
             sizes = list(input_size)  # type: ignore[arg-type]
-            widths = [embedding_size] if embedding_size is None or isinstance(embedding_size, int) else embedding_size
+            widths = list(embedding_size) if isinstance(embedding_size, Iterable) else [embedding_size]
             if len(sizes) != len(widths) or not sizes or not all(widths):
                 raise ValueError(
                     f"embedding_size: expected a positive size for each of input_size = {sizes}, got {embedding_size}"
                 )
             for k, (size, width) in enumerate(zip(sizes, widths, strict=True)):
-                self.embeddings.append(Embedding(size, width, dtype=dtype, seed=rng))  # type: ignore[arg-type]
+                size, width = size_of(f"input_size[{k}]", size), size_of(f"embedding_size[{k}]", width)
+                self.embeddings.append(Embedding(size, width, dtype=dtype, seed=rng))
                 layers[f"embedding_{k}"] = self.embeddings[-1]
         elif embedding_size:
             self.embeddings = [Embedding(input_size, embedding_size, dtype=dtype, seed=rng)]  # type: ignore[arg-type]
@@ -304,3 +309,10 @@ class Network(Model):
             for embedding, width in zip(self.embeddings, self.widths, strict=True):
                 embedding.backward(dx[:, :, start : start + width])
                 start += width
+
+
+def check_options(initial_state_std: Any, **flags: Any) -> None:
+    """What no layer looks at."""
+    if not isinstance(initial_state_std, int | float | np.number) or not initial_state_std >= 0:
+        raise ValueError(f"initial_state_std: expected a number of 0 or more, got {initial_state_std!r}")
+    check_flags(**flags)

@@ -49,7 +49,9 @@ class Sequences:
         condition: ArrayLike | None = None,
     ) -> None:
         for name, value in (("x", x), ("y", y)):
-            if value is not None and not (getattr(value, "ndim", 1) and hasattr(value, "__len__")):
+            if value is None and name == "y":
+                continue
+            if isinstance(value, str | bytes) or not (getattr(value, "ndim", 1) and hasattr(value, "__len__")):
                 raise TypeError(f"{name}: expected one item for each sequence, got {value!r:.60}")
         self.padded = isinstance(x, np.ndarray) and x.dtype != object
         if self.padded:

@@ -154,6 +154,7 @@ def fit(
     >>> history.stop_reason
     'target loss'
     """
+    _expect("model", model, "forward", "backward", "vector", "gradient_vector")
     per_step = bool(getattr(model, "per_step", False))
     data = _data(x, y, lengths, per_step)
     held_out = None
@@ -327,6 +328,10 @@ def evaluate(
     >>> sorted(rnnfast.evaluate(network, rnnfast.Sequences([np.array([4, 5]), np.array([6])], [0, 1])))
     ['accuracy', 'loss']
     """
+    _expect("model", model, "forward")
+    _expect("data", data, "lengths", "batch")
+    if data.y is None:
+        raise ValueError("data: expected targets y, got None")
     values = _evaluate(model, data, _loss(loss), normalizer, batch_size, Interrupt())
     assert values is not None
     return values
@@ -364,6 +369,12 @@ def _mean(total: float, weight: float, normalizer: str) -> float:
     if normalizer not in MEANS:
         return total
     return total / weight if weight else 0.0
+
+
+def _expect(name: str, value: Any, *members: str) -> None:
+    missing = [member for member in members if not hasattr(value, member)]
+    if missing:
+        raise TypeError(f"{name}: expected an object with {', '.join(members)}, got {type(value).__name__}")
 
 
 def _loss(loss: str | Loss) -> Loss:
