@@ -286,7 +286,7 @@ def memory_estimate(
     >>> import rnnfast
     >>> whole = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128)
     >>> less = rnnfast.memory_estimate("lstm", 8, 4096, 64, 128, recompute=64)
-    >>> whole.tape // less.tape > 100, whole.peak // less.peak > 3
+    >>> whole.tape // less.tape > 100, whole.peak // less.peak >= 3
     (True, True)
     """
     try:

@@ -379,7 +379,7 @@ def _expect(name: str, value: Any, *members: str) -> None:
 
 def _loss(loss: str | Loss) -> Loss:
     function = LOSSES.get(loss) if isinstance(loss, str) else loss
-    if function is None:
+    if not callable(function):
         raise ValueError(f"loss: expected one of {', '.join(map(repr, LOSSES))} or a function, got {loss!r}")
     return function
 
