@@ -486,7 +486,7 @@ def test_arguments() -> None:
     for every in (0, -3, np.int64(0)):
         with pytest.raises(ValueError, match="every: expected a positive integer or None, got"):
             Checkpoint("file", every=every)
-    with pytest.raises(TypeError, match="path: expected a str or path, got 3"):
+    with pytest.raises(TypeError, match="checkpoint: expected a path or a Checkpoint, got 3"):
         run("shuffled", 3)
     assert repr(Checkpoint(Path("a"), 3)) == "Checkpoint('a', every=3)"
     assert isinstance(Checkpoint("a"), Callback)

@@ -395,7 +395,7 @@ def _pass_of_model(
 ) -> _Pass:
     per_step = bool(getattr(model, "per_step", False))
     function = LOSSES.get(loss) if isinstance(loss, str) else loss
-    if function is None:
+    if not callable(function):
         raise ValueError(f"loss: expected one of {', '.join(map(repr, LOSSES))} or a function, got {loss!r}")
     x, y, n = _batch(x, y, lengths, per_step)
     twin, recorder = _twin(model, part)

@@ -64,6 +64,8 @@ def write_midi(
     >>> path.read_bytes()[:4]
     b'MThd'
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a str or path, got {path!r}")
     microseconds = round(60e6 / tempo) if _is_real(tempo) and 0 < tempo < math.inf else 0
     if not 1 <= microseconds < 1 << 24:
         raise ValueError(f"tempo: expected quarter notes per minute, from 4 to 60,000,000, got {tempo!r}")

@@ -186,6 +186,8 @@ def fit(
     trainer = Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate, check_finite)
     callbacks = list(callbacks)
     if checkpoint is not None:
+        if not isinstance(checkpoint, str | os.PathLike | Checkpoint):
+            raise TypeError(f"checkpoint: expected a path or a Checkpoint, got {checkpoint!r}")
         callbacks.append(checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint))
     with one_trainer(model), checking(model, check_finite):
         for i, callback in enumerate(callbacks):
