@@ -209,6 +209,7 @@ inline std::optional<std::vector<Index>> check_lengths(const py::object& lengths
     if (!is_integer(array) && !(array.size() == 0 && N == 0))
         throw py::type_error("lengths: expected integers, got " + dtype_text(array));
     expect_shape(array, "lengths", {{"N", N}});
+    if (N == 0) return std::vector<Index>();  // an empty list's type says nothing
     const auto numbers = Integers(array);
     std::vector<Index> result(numbers.data(), numbers.data() + N);
     for (Index n = 0; n < N; ++n)

@@ -15,6 +15,7 @@ namespace rnnfast::RNNFAST_ISA {
 template <class Cell, class T>
 class BackwardPass {
     static constexpr Index W = panel_width<T>;
+    static constexpr T zero[W] = {};
     using Wide = Vec<T, 2>;  // a row of a panel
 
     const Backward<T>& call;
@@ -24,7 +25,7 @@ class BackwardPass {
     const Index tape_stride, state_stride;  // of panels, in numbers
     const Sizes size;
     SpinBarrier* const barriers;
-    T *const gradients, *const xs, *const dx_rows_of_task;  // [slabs, states, blocks, slab, W] and xs: of all threads
+    T *const gradients, *const xs, *const dx_rows_of_task;  // [slabs, tape_states, blocks, slab, W], xs: of all threads
     Forward<T> again;                                       // its tape is this pass's
     Index updates_left;
 
@@ -41,7 +42,7 @@ class BackwardPass {
           size(sizes<Cell, T>(call.shape, schedule, call.x.ids != nullptr)),
           barriers(barriers),
           gradients(call.scratch + schedule.threads * size.backward_scratch),
-          xs(gradients + schedule.slabs * Cell::states * hidden.count() * state_stride),
+          xs(gradients + schedule.slabs * Gates<Cell>::tape_states * hidden.count() * state_stride),
           dx_rows_of_task(call.scratch + omp_get_thread_num() * size.backward_scratch),
           again(call.again),
           updates_left((schedule.rows + update_rows<T> - 1) / update_rows<T>) {
@@ -99,12 +100,14 @@ class BackwardPass {
     bool compute_again(Index a, Index b) {
         const Index rows = schedule.offset[b] - schedule.offset[a];
         const Index behind = smaller(updates_left * update_rows<T>, schedule.rows) - schedule.offset[b];
-        const Index gate_panels = hidden.count() * Cell::pre;
+        const Index gate_panels = hidden.count() * Cell::pre, state_panels = hidden.count();
+        constexpr int states[] = {0, Cell::states};  // h, and what a reset makes of it
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (Index i = 0; i < gate_panels + hidden.count(); ++i) {
-            T* panel = (i < gate_panels ? call.tape.gates + i * tape_stride
-                                        : call.tape.state[0] + (i - gate_panels) * tape_stride);
+        for (Index i = 0; i < gate_panels + (Gates<Cell>::reset ? 2 : 1) * state_panels; ++i) {
+            T* panel = call.tape.gates + i * tape_stride;
+            if (const Index k = i - gate_panels; k >= 0)
+                panel = call.tape.state[states[k / state_panels]] + k % state_panels * tape_stride;
             __builtin_memmove(panel + rows * W, panel, static_cast<std::size_t>(behind * W) * sizeof(T));
         }
         again.tape.first_row = schedule.offset[a];
@@ -114,7 +117,7 @@ class BackwardPass {
     }
 
     T* gradient(Index slab, int k) const {
-        return gradients + (slab * Cell::states + k) * hidden.count() * state_stride;
+        return gradients + (slab * Gates<Cell>::tape_states + k) * hidden.count() * state_stride;
     }
 
     T* tape_row(T* panels, Index row, Index panel) const {
@@ -133,16 +136,27 @@ class BackwardPass {
         const Index first = part(hidden.count(), member.team, member.index);
         const Index last = part(hidden.count(), member.team, member.index + 1);  // blocks of units: this member's
         T* const d[max_states] = {gradient(index, 0), gradient(index, 1)};
-        const Reduction k{hidden.count(), Cell::pre * tape_stride, Cell::recurrent, tape_stride, hidden.last()};
+        const auto reduction = [&](int gates) {
+            return Reduction{hidden.count(), Cell::pre * tape_stride, gates, tape_stride, hidden.last()};
+        };
         for (Index t = smaller(schedule.length[begin], b) - 1; t >= a; --t) {
             const Index rows = active(index, t);
             for (Index row = active(index, t + 1); row < rows; ++row)
                 read_final_gradient(schedule.order[begin + row], row, first, last, d);
             for (Index block = first; block < last; ++block) pointwise(t, begin, rows, block, d);
             if (member.wait()) return;  // the product needs the gradients of all units
-            const T* gates = tape_row(call.tape.gates, schedule.offset[t] + begin, Gates<Cell>::recurrent_first);
-            product_of_blocks(first, last, rows, hidden, k, gates, weights.WhT(0), ConstPanels<T>{d[0], state_stride},
-                              Panels<T>{d[0], state_stride});
+            const T* gates = tape_row(call.tape.gates, schedule.offset[t] + begin, 0);
+            if constexpr (Gates<Cell>::reset) {
+                T* const d_reset = gradient(index, Cell::states);
+                product_of_blocks(first, last, rows, hidden, reduction(Gates<Cell>::reset),
+                                  gates + Gates<Cell>::recurrent_first * tape_stride, weights.reset_WhT(0),
+                                  ConstPanels<T>{zero, 0, 0}, Panels<T>{d_reset, state_stride});
+                for (Index block = first; block < last; ++block) pointwise_reset(t, begin, rows, block, d_reset, d[0]);
+                if (member.wait()) return;
+            }
+            product_of_blocks(first, last, rows, hidden, reduction(Gates<Cell>::plain),
+                              gates + Gates<Cell>::plain_first * tape_stride, weights.WhT(0),
+                              ConstPanels<T>{d[0], state_stride}, Panels<T>{d[0], state_stride});
         }
     }
 
@@ -177,7 +191,6 @@ class BackwardPass {
         begin += task / parts * dx_rows;
         const Index rows = smaller(end - begin, dx_rows), stride = odd(smaller(dx_rows, schedule.rows)) * W;
         const Reduction k{hidden.count(), Cell::pre * tape_stride, Cell::input, tape_stride, hidden.last()};
-        static constexpr T zero[W] = {};
         product_of_blocks(first, last, rows, inputs, k, tape_row(call.tape.gates, begin, 0), weights.WxT(0),
                           ConstPanels<T>{zero, 0, 0}, Panels<T>{dx_rows_of_task, stride});
         for_rows(schedule, begin, begin + rows, [&](Index row, Index position, Index step) {
@@ -223,7 +236,8 @@ class BackwardPass {
         of -= input_tasks();
         if (of < hidden.count()) {
             if (p < Gates<Cell>::recurrent_first) return;
-            const T* h = tape_row(call.tape.state[0], first, of);
+            const bool resets = Gates<Cell>::reset && p < Gates<Cell>::plain_first;
+            const T* h = tape_row(call.tape.state[resets ? int(Cell::states) : 0], first, of);
             return outer_product(rows, hidden.units(of), units, h, g, starts, call.dWh + of * W * row_length + column,
                                  row_length, h + tape_stride);
         }
@@ -265,6 +279,21 @@ class BackwardPass {
             Cell::backward(gate, previous, d);
             for (int p = 0; p < Cell::pre; ++p) gate[p].store(gate_panels + p * tape_stride);
             for (int k = 0; k < Cell::states; ++k) d[k].store(d_panels[k] + local);
+        }
+    }
+
+    // What came through the reset: d_reset, its gradient, [blocks, slab, W], as d, that of h.
+    __attribute__((flatten)) void pointwise_reset(Index t, Index begin, Index rows, Index block, const T* d_reset,
+                                                  T* d) const {
+        for (Index row = 0; row < rows; ++row) {
+            const Index packed_row = schedule.offset[t] + begin + row, local = block * state_stride + row * W;
+            T* const gate_panels = tape_row(call.tape.gates, packed_row, block * Cell::pre);
+            Wide gate[Cell::pre], previous[1] = {Wide::load(tape_row(call.tape.state[0], packed_row, block))};
+            Wide d_h[1] = {Wide::load(d + local)};
+            for (int p = 0; p < Cell::pre; ++p) gate[p] = Wide::load(gate_panels + p * tape_stride);
+            Cell::backward_reset(gate, previous, Wide::load(d_reset + local), d_h);
+            for (int p = 0; p < Cell::pre; ++p) gate[p].store(gate_panels + p * tape_stride);
+            d_h[0].store(d + local);
         }
     }
 

@@ -63,7 +63,7 @@ struct Tape {
     template <class T>
     TapeRows<T> allocate(const Sizes& sizes) {
         gates = numbers<T>(static_cast<double>(sizes.gates));
-        for (int k = 0; k < cell.states; ++k) state[k] = numbers<T>(static_cast<double>(sizes.state));
+        for (int k = 0; k < cell.tape_states; ++k) state[k] = numbers<T>(static_cast<double>(sizes.state));
         return rows<T>(sizes);
     }
 
@@ -341,7 +341,7 @@ py::tuple buffer_bytes(const py::object& cell_name, Index N, Index T, Index D, I
         const auto of_forward = [](const Sizes& s, double threads) {
             return static_cast<double>(s.forward_weights) + static_cast<double>(s.forward_scratch) * threads;
         };
-        const double tape = static_cast<double>(forward.gates) + static_cast<double>(forward.state) * cell.states;
+        const double tape = static_cast<double>(forward.gates) + static_cast<double>(forward.state) * cell.tape_states;
         const double checkpoints = static_cast<double>(forward.checkpoint) * cell.states;
         const double again = recompute > 0 ? tape + of_forward(backward, backward_threads) : 0;
         const double back = static_cast<double>(backward.backward_weights + backward.shared_scratch) +

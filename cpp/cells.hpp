@@ -6,6 +6,8 @@
 //   pre         gate blocks in a row of pre-activations; x Wx adds to the leftmost `input` blocks and h Wh to the
 //   input         rightmost `recurrent` ones, two overlapping windows; the bias has `pre` blocks
 //   recurrent
+//   reset       of the blocks to which h Wh adds, so many of the leftmost take a state that the cell makes of h in
+//                 place of it, once the others are complete (GRU before: r h); 0 or left out: none
 //   states      1 (h) or 2 (h, c)
 //   order       order[p] is the block of the public bias that holds block p; the public weights have
 //                 max(input, recurrent) blocks, and the last of those also serves what lies past them (GRU: m)
@@ -14,6 +16,11 @@
 //   backward    gate: activations in, gradients of the pre-activations out    previous: states before the step
 //               d: gradients of the states after the step in; out: of the states before it, without the part
 //               that flows through h Wh, which the driver adds
+//
+//   with `reset`, also what comes between the two products of a step:
+//   forward_reset    gate: pre-activations of the blocks that take h, whose activations may be left in their place;
+//                      returns what the others take
+//   backward_reset   called after backward, with the gradient of that: gate and d: what they lack without it
 //
 // To add a cell: write it below, append it to AllCells, and write its twin in reference.py.
 
@@ -135,9 +142,48 @@ struct Gru {
     }
 };
 
+// r, z = sigmoid;  n = tanh(n_x + (r h) Whn);  h' = (1 - z) n + z h
+struct GruResetBefore {
+    static constexpr const char* name = "gru_reset_before";
+    static constexpr int pre = 3, input = 3, recurrent = 3, reset = 1, states = 1;
+    static constexpr int order[] = {2, 0, 1};  // blocks n, r, z of the public r, z, n
+
+    template <class V>
+    static V forward_reset(V (&gate)[3], const V (&state)[1]) {
+        gate[1] = sigmoid(gate[1]);
+        return gate[1] * state[0];
+    }
+
+    template <class V>
+    static void forward(V (&gate)[3], V (&state)[1]) {
+        auto& [n, r, z] = gate;
+        auto& [h] = state;
+        z = sigmoid(z);
+        n = tanh(n);
+        h = fma(z, h - n, n);
+    }
+
+    template <class V>
+    static void backward(V (&gate)[3], const V (&previous)[1], V (&d)[1]) {
+        auto& [n, r, z] = gate;
+        const V dz = d[0] * (previous[0] - n);
+        const V dn = fma(-z, d[0], d[0]) * fma(-n, n, V(1));
+        d[0] = d[0] * z;
+        z = dz * fma(-z, z, z);
+        n = dn;
+    }
+
+    template <class V>
+    static void backward_reset(V (&gate)[3], const V (&previous)[1], V d_reset, V (&d)[1]) {
+        V& r = gate[1];
+        d[0] = fma(d_reset, r, d[0]);
+        r = d_reset * previous[0] * fma(-r, r, r);
+    }
+};
+
 template <class... Cells>
 struct CellList {};
 
-using AllCells = CellList<Rnn<Tanh>, Rnn<Relu>, Rnn<Sigmoid>, Lstm, Gru>;
+using AllCells = CellList<Rnn<Tanh>, Rnn<Relu>, Rnn<Sigmoid>, Lstm, Gru, GruResetBefore>;
 
 }  // namespace rnnfast::RNNFAST_ISA

@@ -26,8 +26,8 @@ class ForwardSlab {
     const Index first_block, last_block;  // of units: this member's
     const ForwardWeights<Cell, T> weights;
     const Index chunk, gate_stride, state_stride, tape_stride;  // of panels, in numbers
-    T *gates, *xs;      // [blocks * pre, chunk, W], [input blocks, chunk, W]: this member's
-    T *h, *h_next, *c;  // [blocks, slab, W]: the team's
+    T *gates, *xs;              // [blocks * pre, chunk, W], [input blocks, chunk, W]: this member's
+    T *h, *h_next, *c, *reset;  // [blocks, slab, W]: the team's
 
   public:
     ForwardSlab(const Forward<T>& call, Index slab, const Member& member, T* scratch, T* team_scratch)
@@ -50,6 +50,7 @@ class ForwardSlab {
         h = team_scratch + (xs - scratch) + inputs.count() * gate_stride;
         h_next = h + hidden.count() * state_stride;
         c = Cell::states > 1 ? h_next + hidden.count() * state_stride : nullptr;
+        reset = Gates<Cell>::reset ? h_next + Cell::states * hidden.count() * state_stride : nullptr;
     }
 
     void run() {
@@ -60,7 +61,8 @@ class ForwardSlab {
             Index rows = active(first);
             for (last = first + 1; last < steps && rows + active(last) <= chunk; ++last) rows += active(last);
             if (!call.x.ids) gather_inputs(first, last);
-            const bool together = last - first > 1;  // else step() starts each block while its gates are in L1
+            // else step() starts each block while its gates are in L1
+            const bool together = last - first > 1 || Gates<Cell>::reset;
             if (together)
                 for (Index block = first_block; block < last_block; ++block)
                     input_gates(first, last, rows, block, gates + block * Cell::pre * gate_stride);
@@ -168,6 +170,7 @@ class ForwardSlab {
     bool step(Index t, T* gates_t, bool with_input) {
         const Index rows = active(t);
         const Reduction k{hidden.count(), state_stride, 1, 0, hidden.last()};
+        if constexpr (Gates<Cell>::reset) return step_with_reset(t, rows, k, gates_t);
         constexpr Index first = Gates<Cell>::recurrent_first;
         for (Index block = first_block, next; block < last_block; block = next) {
             next = block + 1;
@@ -182,11 +185,49 @@ class ForwardSlab {
                     ConstPanels<T>{out.data, gate_stride}, out);
             for (Index b = block; b < next; ++b) pointwise(t, b, panels_of(b));
         }
+        return next_step();
+    }
+
+    bool next_step() {
         if (member.wait()) return true;  // from here on h_next is complete and h no longer read
         T* swapped = h;
         h = h_next;
         h_next = swapped;
         return false;
+    }
+
+    // Two products with the cell's own in between, for which the team waits once more. What x contributes is there.
+    bool step_with_reset(Index t, Index rows, const Reduction& k, T* gates_t) {
+        const auto panels_of = [&](Index block) { return gates_t + block * Cell::pre * gate_stride; };
+        const auto multiply = [&](Index block, int first, int count, const T* by) {
+            const Panels<T> out{panels_of(block) + first * gate_stride, gate_stride};
+            product(rows, Index(count), hidden.registers(block), k, by,
+                    weights.Wh(block, first - Gates<Cell>::recurrent_first), ConstPanels<T>{out.data, gate_stride},
+                    out);
+        };
+        for (Index block = first_block; block < last_block; ++block) {
+            multiply(block, Gates<Cell>::plain_first, Gates<Cell>::plain, h);
+            pointwise_reset(t, block, panels_of(block));
+        }
+        if (member.wait()) return true;  // from here on `reset` is complete
+        for (Index block = first_block; block < last_block; ++block) {
+            multiply(block, Gates<Cell>::recurrent_first, Gates<Cell>::reset, reset);
+            pointwise(t, block, panels_of(block));
+        }
+        return next_step();
+    }
+
+    // What the cell makes of h for the reset's blocks, the units of one block, all rows of step t.
+    __attribute__((flatten)) void pointwise_reset(Index t, Index block, T* gate_panels) {
+        for (Index row = 0; row < active(t); ++row) {
+            Wide gate[Cell::pre], state[Cell::states];
+            for (int p = 0; p < Cell::pre; ++p) gate[p] = Wide::load(gate_panels + p * gate_stride + row * W);
+            state[0] = Wide::load(h + block * state_stride + row * W);
+            const Wide made = Cell::forward_reset(gate, state);
+            for (int p = 0; p < Cell::pre; ++p) gate[p].store(gate_panels + p * gate_stride + row * W);
+            made.store(reset + block * state_stride + row * W);
+            if (call.tape.gates) made.store(tape_row(call.tape.state[Cell::states], t, row, block));
+        }
     }
 
     // The cell on the units of one block, all rows of step t.

@@ -16,8 +16,8 @@ struct Registry;
 
 template <class... C>
 struct Registry<CellList<C...>> {
-    static constexpr Cell cells[] = {
-        {C::name, Gates<C>::weight_blocks, C::pre, C::states, kernel<C, float>, kernel<C, double>}...};
+    static constexpr Cell cells[] = {{C::name, Gates<C>::weight_blocks, C::pre, C::states, Gates<C>::tape_states,
+                                      kernel<C, float>, kernel<C, double>}...};
     static constexpr int count = sizeof...(C);
 };
 

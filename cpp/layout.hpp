@@ -31,6 +31,12 @@ struct Gates {
     static_assert(Cell::input == Cell::recurrent, "a block outside a window would have a gradient that nobody writes");
     static constexpr int weight_blocks = Cell::input > Cell::recurrent ? Cell::input : Cell::recurrent;
     static constexpr int recurrent_first = Cell::pre - Cell::recurrent;
+    static constexpr int reset = [] {
+        if constexpr (requires { Cell::reset; }) return Cell::reset;
+        return 0;
+    }();
+    static constexpr int plain = Cell::recurrent - reset, plain_first = recurrent_first + reset;  // which take h itself
+    static constexpr int tape_states = Cell::states + (reset ? 1 : 0);
 
     static Index weight_block(int p) { return Cell::order[p] < weight_blocks ? Cell::order[p] : weight_blocks - 1; }
 };
@@ -193,22 +199,28 @@ struct ForwardWeights {
     }
 };
 
-// Backward weights: Wh^T [hidden blocks, recurrent * H, W], then Wx^T [input blocks, input * H, W].
+// Backward weights: Wh^T [hidden blocks, plain * H, W], of the reset's blocks [hidden blocks, reset * H, W], then
+// Wx^T [input blocks, input * H, W].
 template <class Cell, class T>
 struct BackwardWeights {
     static constexpr Index W = panel_width<T>;
     Blocks<T> hidden, inputs;
     T* data;
 
-    T* WhT(Index block) const { return data + block * Cell::recurrent * hidden.n * W; }
-    T* WxT(Index block) const { return WhT(hidden.count()) + block * Cell::input * hidden.n * W; }
+    T* WhT(Index block) const { return data + block * Gates<Cell>::plain * hidden.n * W; }
+    T* reset_WhT(Index block) const { return WhT(hidden.count()) + block * Gates<Cell>::reset * hidden.n * W; }
+    T* WxT(Index block) const { return reset_WhT(hidden.count()) + block * Cell::input * hidden.n * W; }
     Index size(bool with_inputs) const { return WxT(with_inputs ? inputs.count() : 0) - data; }
 
     // blocks of Wh, then of Wx
     void pack_block(const Weights<T>& weights, Index block) const {
-        if (block < hidden.count())
-            return pack_gates_transposed<Cell>(weights.Wh, hidden, Gates<Cell>::recurrent_first, Cell::recurrent,
-                                               block * W, hidden.units(block), WhT(block));
+        if (block < hidden.count()) {
+            const auto pack = [&](int gate, int gates, T* out) {
+                pack_gates_transposed<Cell>(weights.Wh, hidden, gate, gates, block * W, hidden.units(block), out);
+            };
+            pack(Gates<Cell>::recurrent_first, Gates<Cell>::reset, reset_WhT(block));
+            return pack(Gates<Cell>::plain_first, Gates<Cell>::plain, WhT(block));
+        }
         block -= hidden.count();
         pack_gates_transposed<Cell>(weights.Wx, hidden, 0, Cell::input, block * W, inputs.units(block), WxT(block));
     }
@@ -271,11 +283,11 @@ Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
     s.state = hidden.count() * odd(s.tape_rows) * W;
     s.checkpoint = hidden.count() * odd(checkpoint_rows(schedule)) * W;
     s.forward_weights = ForwardWeights<Cell, T>{hidden, inputs.n, nullptr}.size();
-    s.forward_scratch =
-        W * odd(chunk) * (hidden.count() * Cell::pre + inputs.count()) + W * slab * hidden.count() * (Cell::states + 1);
+    s.forward_scratch = W * odd(chunk) * (hidden.count() * Cell::pre + inputs.count()) +
+                        W * slab * hidden.count() * (Gates<Cell>::tape_states + 1);
     s.backward_weights = BackwardWeights<Cell, T>{hidden, inputs, nullptr}.size(!ids);
     s.backward_scratch = W * odd(smaller(dx_rows, schedule.rows)) * inputs.count();
-    s.shared_scratch = W * schedule.slabs * slab * hidden.count() * Cell::states +
+    s.shared_scratch = W * schedule.slabs * slab * hidden.count() * Gates<Cell>::tape_states +
                        W * odd(smaller(update_rows<T>, schedule.rows)) * inputs.count();
     return s;
 }

@@ -3,7 +3,7 @@
 // translation unit whatever its instruction set.
 //
 // Letters: N sequences, T steps, D inputs, H hidden units, G gate blocks in the weights (1, 3, 4),
-// P gate blocks in a row of pre-activations (1, 4, 4; the GRU holds r, z and both halves of n),
+// P gate blocks in a row of pre-activations (1, 4, 4, 3; the GRU holds r, z and both halves of n),
 // R packed rows: one per valid (sequence, step), steps ascending, within a step the longest sequence first.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace rnnfast {
 
 using Index = std::int64_t;
 
-constexpr int max_states = 2;  // h, c
+constexpr int max_states = 2;  // h, c, or on a tape h and what a cell with a reset makes of it
 constexpr int max_teams = 64;
 
 struct Shape {
@@ -78,7 +78,7 @@ template <class T>
 struct TapeRows {
     Index first_row, rows;
     T* gates;              // [blocks*P, odd(rows), W] activations, then, after backward, their gradients
-    T* state[max_states];  // [blocks, odd(rows), W]   the states before each step
+    T* state[max_states];  // [blocks, odd(rows), W]   the states before each step; then r h of a cell with a reset
 };
 
 template <class T>
@@ -139,6 +139,7 @@ struct Cell {
     int weight_blocks;  // G
     int bias_blocks;    // P
     int states;
+    int tape_states;  // and one more with a reset
     Kernel<float> f32;
     Kernel<double> f64;
 };

@@ -122,6 +122,13 @@ def test_integers(make_problem: Any, assert_same_bits: Any, kind: str, layout: L
     assert_same_results(assert_same_bits, got, p.run())
 
 
+@pytest.mark.parametrize("module", [rnnfast, rnnfast.reference], ids=["rnnfast", "reference"])
+def test_an_empty_list_of_lengths_has_any_type(make_problem: Any, module: Any) -> None:
+    for kind in ("f8", "?", "U3", "i4,i4", "O"):
+        problem = make_problem("gru", 0, 3, 4, 5).replace(lengths=np.zeros(0, kind))
+        assert problem.forward(module).h.shape == (0, 3, 5)
+
+
 def test_lists(make_problem: Any, assert_same_bits: Any) -> None:
     p = make_problem("lstm", 3, 4, 5, 6, ragged=True)
     lists = p.map(lambda a: a.tolist()).replace(lengths=p.lengths.tolist(), state=[s.tolist() for s in p.state])

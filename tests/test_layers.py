@@ -15,13 +15,15 @@ from rnnfast import GRU, LSTM, RNN, Dense, Embedding
 
 N, T, D, H = 3, 4, 2, 3
 LENGTHS = np.array([4, 0, 2])
-CELLS = ["rnn_tanh", "rnn_relu", "rnn_sigmoid", "lstm", "gru"]
+CELLS = rnnfast.cells()
 
 
 def make(cell: str, *sizes: int, **options: Any) -> Any:
-    kind = {"lstm": LSTM, "gru": GRU}.get(cell, RNN)
+    kind = LSTM if cell == "lstm" else GRU if cell.startswith("gru") else RNN
     if kind is RNN:
         options["activation"] = cell.removeprefix("rnn_")
+    if cell == "gru_reset_before":
+        options["reset_after"] = False
     layer = kind(*sizes, dtype=np.float64, seed=0, **options)
     layer.vector[...] = np.random.default_rng(1).normal(0, 0.6, layer.size)  # biases too, without symmetry
     return layer

@@ -55,16 +55,18 @@ def forward(
         lstm    i, f, o = σ(·),  g = tanh(·)  of  x Wx + h Wh + b    c' = f⊙c + i⊙g,  h' = o⊙tanh(c')
         gru     r, z = σ(x Wx + h Wh + b)                            h' = (1−z)⊙n + z⊙h
                 n = tanh(x Wxn + b_n + r⊙(h Whn + b_nh))
+        gru_reset_before        as gru, but n = tanh(x Wxn + b_n + (r⊙h) Whn)
 
     Parameters
     ----------
     cell : str
-        One of :func:`cells`: ``"rnn_tanh"``, ``"rnn_relu"``, ``"rnn_sigmoid"``, ``"lstm"``, ``"gru"``.
+        One of :func:`cells`: ``"rnn_tanh"``, ``"rnn_relu"``, ``"rnn_sigmoid"``, ``"lstm"``, ``"gru"``,
+        ``"gru_reset_before"``.
     x : array, (N, T, D) floating or (N, T) integer
         Inputs; integers are token ids in [0, D), which mean the one-hot encoding and never form it. A time-major
         array is passed as ``np.swapaxes(x, 0, 1)``: nothing is copied.
     Wx : array, (D, G*H)
-        Input weights; G = 1 (rnn), 4 (lstm, blocks i, f, g, o), 3 (gru, blocks r, z, n).
+        Input weights; G = 1 (rnn), 4 (lstm, blocks i, f, g, o), 3 (both gru, blocks r, z, n).
     Wh : array, (H, G*H)
         Recurrent weights, in the same blocks.
     b : array, (G*H,), for gru (4*H,), optional
@@ -107,9 +109,9 @@ def forward(
     References
     ----------
     Elman (1990), Finding structure in time. Hochreiter and Schmidhuber (1997), Long short-term memory; Gers et al.
-    (2000) for the forget gate. Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, in the
-    variant that applies r after the product. Chen et al. (2016), Training deep nets with sublinear memory cost, for
-    ``recompute``.
+    (2000) for the forget gate. Cho et al. (2014), Learning phrase representations using RNN encoder-decoder, which is
+    gru_reset_before; gru applies r after the product, as cuDNN does. Chen et al. (2016), Training deep nets with
+    sublinear memory cost, for ``recompute``.
 
     Examples
     --------

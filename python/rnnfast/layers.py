@@ -559,7 +559,13 @@ class LSTM(Recurrent):
 
 class GRU(Recurrent):
     __doc__ = _RECURRENT_DOC.format(
-        title="Gated recurrent unit: h' = (1−z)⊙n + z⊙h (Cho et al. 2014).", name="GRU", width=12, extra=""
+        title="Gated recurrent unit: h' = (1−z)⊙n + z⊙h (Cho et al. 2014).",
+        name="GRU",
+        width=12,
+        extra="""reset_after : bool
+        Apply r after the recurrent product, n = tanh(x Wxn + b_n + r⊙(h Whn + b_nh)), as cuDNN and PyTorch do; False is
+        the cell ``"gru_reset_before"`` with n = tanh(x Wxn + b_n + (r⊙h) Whn), as in the paper.
+    """,
     )
 
     def __init__(
@@ -569,9 +575,13 @@ class GRU(Recurrent):
         num_layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        *,
+        reset_after: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__("gru", input_size, hidden_size, num_layers, bidirectional, dropout, **options)
+        check_flags(reset_after=reset_after)
+        cell = "gru" if reset_after else "gru_reset_before"
+        super().__init__(cell, input_size, hidden_size, num_layers, bidirectional, dropout, **options)
 
 
 def dropout_mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]) -> Array:

@@ -46,12 +46,16 @@ def sigmoid(x: Array) -> Array:
 
 
 class Cell:
-    """A row of gates has `pre` blocks; x Wx adds to the first `input`, h Wh to the last `recurrent` of them."""
+    """A row of gates has `pre` blocks; x Wx adds to the first `input`, h Wh to the last `recurrent` of them.
+
+    Of the latter the first `reset` take, in place of h, what `forward_reset` makes of it once the others are complete.
+    """
 
     name: ClassVar[str]
     pre: ClassVar[int]
     input: ClassVar[int]
     recurrent: ClassVar[int]
+    reset: ClassVar[int] = 0
     states: ClassVar[int]
     order: ClassVar[tuple[int, ...]]  # order[p]: the block of the public bias that holds block p
 
@@ -63,6 +67,16 @@ class Cell:
     @staticmethod
     def backward(gate: States, previous: States, d: States) -> tuple[States, States]:
         """Activations, states before, gradients of the states after -> those of the pre-activations, and before."""
+        raise NotImplementedError
+
+    @staticmethod
+    def forward_reset(gate: States, state: States) -> tuple[States, Array]:
+        """Pre-activations of the blocks that take h -> some activations, and what the other blocks take."""
+        raise NotImplementedError
+
+    @staticmethod
+    def backward_reset(gate: States, previous: States, d_reset: Array, d: States) -> tuple[States, States]:
+        """After backward, with the gradient of what forward_reset made: the gradients with its share."""
         raise NotImplementedError
 
 
@@ -150,7 +164,33 @@ class Gru(Cell):
         return (dn, dr * r * (1 - r), dz * z * (1 - z), dm), (d[0] * z,)
 
 
-_CELLS: dict[str, type[Cell]] = {cell.name: cell for cell in (RnnTanh, RnnRelu, RnnSigmoid, Lstm, Gru)}
+class GruResetBefore(Cell):
+    name = "gru_reset_before"
+    pre, input, recurrent, reset, states, order = 3, 3, 3, 1, 1, (2, 0, 1)  # n, r, z of the public r, z, n
+
+    @staticmethod
+    def forward_reset(gate: States, state: States) -> tuple[States, Array]:
+        r = sigmoid(gate[1])
+        return (gate[0], r, gate[2]), r * state[0]
+
+    @staticmethod
+    def forward(gate: States, state: States) -> tuple[States, States]:
+        n, r, z = np.tanh(gate[0]), gate[1], sigmoid(gate[2])
+        return (n, r, z), ((1 - z) * n + z * state[0],)
+
+    @staticmethod
+    def backward(gate: States, previous: States, d: States) -> tuple[States, States]:
+        n, r, z = gate
+        dz, dn = d[0] * (previous[0] - n), d[0] * (1 - z) * (1 - n**2)
+        return (dn, r, dz * z * (1 - z)), (d[0] * z,)
+
+    @staticmethod
+    def backward_reset(gate: States, previous: States, d_reset: Array, d: States) -> tuple[States, States]:
+        dn, r, dz = gate
+        return (dn, d_reset * previous[0] * r * (1 - r), dz), (d[0] + d_reset * r,)
+
+
+_CELLS: dict[str, type[Cell]] = {cell.name: cell for cell in (RnnTanh, RnnRelu, RnnSigmoid, Lstm, Gru, GruResetBefore)}
 
 
 def cells() -> list[str]:
@@ -175,8 +215,12 @@ def input_window(cell: type[Cell]) -> range:
     return range(cell.input)
 
 
-def recurrent_window(cell: type[Cell]) -> range:
-    return range(cell.pre - cell.recurrent, cell.pre)
+def reset_window(cell: type[Cell]) -> range:
+    return range(cell.pre - cell.recurrent, cell.pre - cell.recurrent + cell.reset)
+
+
+def plain_window(cell: type[Cell]) -> range:
+    return range(cell.pre - cell.recurrent + cell.reset, cell.pre)
 
 
 class Step(NamedTuple):
@@ -184,6 +228,7 @@ class Step(NamedTuple):
     time: Array  # (n,) where in x it stands
     gate: States  # pre arrays (n, H)
     previous: States  # states arrays (n, H)
+    reset: Array | None  # (n, H) what the reset's blocks took in place of h
 
 
 class Tape:
@@ -252,15 +297,21 @@ def forward(
             if p in input_window(kind):
                 w = Wx[:, weight_columns(kind, p, H)]
                 a += w[x_t.astype(np.int64)] if ids else x_t @ w
-            if p in recurrent_window(kind):
+            if p in plain_window(kind):
                 a += previous[0] @ Wh[:, weight_columns(kind, p, H)]
             gate.append(a)
+        reset = None
+        if kind.reset:
+            between, reset = kind.forward_reset(tuple(gate), previous)
+            gate = list(between)
+            for p in reset_window(kind):
+                gate[p] = gate[p] + reset @ Wh[:, weight_columns(kind, p, H)]
         activations, after = kind.forward(tuple(gate), previous)
         for s, new in zip(states, after, strict=True):
             s[rows] = new
         h[rows, time] = after[0]
         if keep_tape:
-            steps.append(Step(rows, time, activations, previous))
+            steps.append(Step(rows, time, activations, previous, reset))
     return Output(h, tuple(states), Tape(kind, x, Wx, Wh, bias, steps) if keep_tape else None)
 
 
@@ -302,13 +353,20 @@ def backward(
     ids = x.ndim == 2
     d_input = None if ids or not dx else np.zeros_like(x)
     dWx, dWh, db = np.zeros_like(Wx), np.zeros_like(Wh), None if b is None else np.zeros_like(b)
-    for rows, time, gate, previous in reversed(steps):
+    for rows, time, gate, previous, reset in reversed(steps):
         d_rows = [s[rows] for s in d]
         if upstream is not None:
             d_rows[0] = d_rows[0] + upstream[rows, time]
         dgate, d_previous = cell.backward(gate, previous, tuple(d_rows))
+        if reset is not None:
+            d_reset = np.zeros_like(reset)
+            for p in reset_window(cell):
+                columns = weight_columns(cell, p, H)
+                d_reset += dgate[p] @ Wh[:, columns].T
+                dWh[:, columns] += reset.T @ dgate[p]
+            dgate, d_previous = cell.backward_reset(dgate, previous, d_reset, d_previous)
         through_h = d_previous[0]
-        for p in recurrent_window(cell):
+        for p in plain_window(cell):
             columns = weight_columns(cell, p, H)
             through_h = through_h + dgate[p] @ Wh[:, columns].T
             dWh[:, columns] += previous[0].T @ dgate[p]
@@ -464,7 +522,7 @@ def _check_lengths(lengths: ArrayLike | None, N: int, T: int) -> NDArray[np.int6
     for n, length in enumerate(array):
         if not 0 <= length <= T:
             raise ValueError(f"lengths[{n}] = {length}: expected 0..T = 0..{T}")
-    return array.astype(np.int64)
+    return array.astype(np.int64) if N else np.zeros(0, np.int64)  # an empty list's type says nothing
 
 
 def _check_ids(x: Array, length: NDArray[np.int64], D: int) -> None:
