@@ -56,6 +56,7 @@ FITTING: list[tuple[Any, Any, type[Exception], str]] = [
     ([np.ones((2, 3)), np.ones((2, 4))], [0, 1], ValueError, "X[1]: expected (T, D) = (T, 3) as in fit, got (2, 4)"),
     ([np.ones((2, 3)), np.ones(2)], [0, 1], ValueError, "X[1]: expected (T, D) = (T, 3) as in fit, got (2, 1)"),
     (np.ones((2, 3, 4, 5)), [0, 1], ValueError, "X[0]: expected (T, D) or (T,) numbers, got (3, 4, 5)"),
+    (np.ones((2, 3, 0)), [0, 1], ValueError, "X[0]: expected (T, D) with at least one feature, got (3, 0)"),
     ([np.ones((2, 2)), NAN], [0, 1], ValueError, "X[1][1, 0] is NaN: expected a finite number"),
     (
         [[1.0], [0.5, np.inf]],

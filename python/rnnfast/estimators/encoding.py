@@ -73,6 +73,8 @@ class Encoder:
                 raise ValueError(f"X[{i}]: expected token ids of less than 2**31, got {largest[i]}")
             return cls(kind, None, 2 + max(largest))  # the last one: unknown
         encoder = cls(kind, None, _features(X[0], "X[0]").shape[1])
+        if encoder.size == 0:
+            raise ValueError(f"X[0]: expected (T, D) with at least one feature, got {np.shape(X[0])}")
         if scale:
             encoder.mean, encoder.deviation = moments(np.concatenate(encoder(X, np.dtype(np.float64))))
         return encoder
@@ -269,7 +271,7 @@ def _kind_of_one(sequence: Any, name: str) -> str:
         raise kind(f"{name}: expected a string, tokens, ids or an array, got {sequence!r:.80}")
     if len(sequence) == 0:
         return ""
-    if not isinstance(sequence, np.ndarray) and isinstance(sequence[0], str):
+    if not isinstance(sequence, np.ndarray) and isinstance(next(iter(sequence), None), str):
         for t, token in enumerate(sequence):
             if not isinstance(token, str):
                 raise TypeError(f"{name}[{t}]: expected a token, as before it, got {token!r:.80}")
