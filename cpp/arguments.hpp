@@ -264,13 +264,16 @@ struct WeightArrays {
 
 // ---- x
 
-// x as [N, T, D] numbers, or [N, T] token ids.
+// x as [N, T, D] numbers, packed [R, D], or [N, T] token ids.
 class InputArray {
   public:
-    InputArray(const py::object& object, FloatingArrays& floating)
-        : array_(as_array(object, "x")), is_ids_(is_integer(array_)) {
+    InputArray(const py::object& object, FloatingArrays& floating, bool packed = false)
+        : array_(as_array(object, "x")), is_ids_(is_integer(array_)), is_packed_(packed) {
         if (!is_ids_) array_ = whole_strides(floating.add(array_, "x", "float32, float64 or integer token ids"));
-        if (array_.ndim() != (is_ids_ ? 2 : 3))
+        if (packed && (is_ids_ || array_.ndim() != 2))
+            throw py::value_error("x: expected packed rows (R, D) floating, got " + shape_text(array_) + " of " +
+                                  dtype_text(array_));
+        if (!packed && array_.ndim() != (is_ids_ ? 2 : 3))
             throw py::value_error("x: expected (N, T, D) floating or (N, T) integer token ids, got " +
                                   shape_text(array_) + " of " + dtype_text(array_));
     }
@@ -278,9 +281,11 @@ class InputArray {
     void hold() { array_ = own_view(array_); }
 
     bool is_ids() const { return is_ids_; }
+    bool is_packed() const { return is_packed_; }
+    Index rows() const { return array_.shape(0); }  // R, of packed rows
     Index N() const { return array_.shape(0); }
     Index T() const { return array_.shape(1); }
-    Index D() const { return is_ids_ ? -1 : array_.shape(2); }
+    Index D() const { return is_ids_ ? -1 : array_.shape(array_.ndim() - 1); }
 
     // Token ids in packed order, checked.
     void pack_ids(const Schedule& schedule, Index D) {
@@ -306,13 +311,15 @@ class InputArray {
     template <class T>
     Input<T> view() const {
         if (is_ids_) return {nullptr, {0, 0, 0}, ids_.data()};
-        return {
-            data_of<T>(array_), {stride_of<T>(array_, 0), stride_of<T>(array_, 1), stride_of<T>(array_, 2)}, nullptr};
+        const int time = is_packed_ ? 0 : 1;
+        return {data_of<T>(array_),
+                {stride_of<T>(array_, 0), stride_of<T>(array_, time), stride_of<T>(array_, time + 1)},
+                nullptr};
     }
 
   private:
     py::array array_;
-    bool is_ids_;
+    bool is_ids_, is_packed_;
     std::vector<Index> ids_;  // [R]
 };
 

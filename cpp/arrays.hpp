@@ -36,19 +36,23 @@ py::array_t<T> new_array(const char* name, const std::vector<py::ssize_t>& shape
     return py::array_t<T>(shape, data, owner);
 }
 
-// An array of the caller's to be written into, (N, T, H), its rows adjacent inside and row_stride numbers apart.
+// An array of the caller's to be written into, of this shape, its rows adjacent inside.
 template <class T>
-py::array_t<T> rows_to_write(const py::handle& object, const char* name, const std::vector<py::ssize_t>& shape,
-                             Index& row_stride) {
+py::array_t<T> rows_to_write(const py::handle& object, const char* name, const std::vector<py::ssize_t>& shape) {
     const auto array = py::reinterpret_borrow<py::array>(object);
-    const py::ssize_t item = sizeof(T);
-    const bool fits = py::isinstance<py::array_t<T, 0>>(object) && array.writeable() &&
-                      shape == std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim());
-    if (!fits || (array.size() > 0 && (array.strides(2) != item || array.strides(1) % item ||
-                                       array.strides(0) != shape[1] * array.strides(1))))
-        throw py::value_error(std::string("out: expected writeable rows for ") + name);
-    row_stride = array.strides(1) / item;
+    const py::ssize_t item = sizeof(T), last = static_cast<py::ssize_t>(shape.size()) - 1;
+    bool fits = py::isinstance<py::array_t<T, 0>>(object) && array.writeable() &&
+                shape == std::vector<py::ssize_t>(array.shape(), array.shape() + array.ndim());
+    for (py::ssize_t axis = 0; fits && array.size() > 0 && axis <= last; ++axis)
+        fits = axis < last ? array.strides(axis) % item == 0 : shape[axis] == 1 || array.strides(axis) == item;
+    if (!fits) throw py::value_error(std::string("out: expected writeable rows for ") + name);
     return py::reinterpret_borrow<py::array_t<T>>(object);
+}
+
+// The strides of rows by sequence and by time; packed rows (R, .) have one.
+template <class T>
+void set_row_strides(const py::array& rows, Index (&stride)[2]) {
+    for (int i = 0; i < 2; ++i) stride[i] = rows.strides(rows.ndim() == 2 ? 0 : i) / static_cast<Index>(sizeof(T));
 }
 
 // An array of the caller's to be written into: adjacent, of this type and shape.

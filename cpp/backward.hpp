@@ -3,7 +3,8 @@
 // By segments of time, the last first: the slabs go back through a segment and leave the gradients of its
 // pre-activations on the tape; then dx is a product over packed rows, and dWx, dWh, db are sums over packed rows. These
 // are taken in updates of so many rows, the last first, whatever the segments are, and split over threads by columns,
-// so that they depend on neither. With checkpoints the activations of a segment are first computed again.
+// so that they depend on neither. With checkpoints the activations of a segment are first computed again, and those of
+// a tape that is kept are copied.
 #pragma once
 
 #include <omp.h>
@@ -76,7 +77,7 @@ class BackwardPass {
   private:
     // False where the call is to end early.
     bool segment(Index a, Index b) {
-        if (schedule.every && compute_again(a, b)) return false;
+        if ((schedule.every || schedule.kept) && fetch(a, b)) return false;
         if (over_slabs(schedule, barriers, [&](Index index, const Member& member, int) { slab(index, a, b, member); }))
             return false;
         const Index begin = schedule.offset[a], end = schedule.offset[b];
@@ -95,22 +96,27 @@ class BackwardPass {
         return true;
     }
 
-    // The tape of a segment, from the checkpoint before it. Behind it come the rows of the next one that the next
-    // update needs.
-    bool compute_again(Index a, Index b) {
+    // The tape of a segment, from the one that is kept or from the checkpoint before it. Behind it come the rows of the
+    // next segment that the next update needs.
+    bool fetch(Index a, Index b) {
         const Index rows = schedule.offset[b] - schedule.offset[a];
         const Index behind = smaller(updates_left * update_rows<T>, schedule.rows) - schedule.offset[b];
-        const Index gate_panels = hidden.count() * Cell::pre, state_panels = hidden.count();
-        constexpr int states[] = {0, Cell::states};  // h, and what a reset makes of it
+        const Index kept_stride = odd(call.kept.rows) * W;
+        const auto panel = [&](const TapeRows<T>& tape, Index i, Index stride) {
+            const Index block = i % hidden.count(), k = i / hidden.count() - Cell::pre;
+            return k < 0 ? tape.gates + i * stride : tape.state[k] + block * stride;
+        };
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (Index i = 0; i < gate_panels + (Gates<Cell>::reset ? 2 : 1) * state_panels; ++i) {
-            T* panel = call.tape.gates + i * tape_stride;
-            if (const Index k = i - gate_panels; k >= 0)
-                panel = call.tape.state[states[k / state_panels]] + k % state_panels * tape_stride;
-            __builtin_memmove(panel + rows * W, panel, static_cast<std::size_t>(behind * W) * sizeof(T));
+        for (Index i = 0; i < hidden.count() * (Cell::pre + Gates<Cell>::tape_states); ++i) {
+            T* const to = panel(call.tape, i, tape_stride);
+            __builtin_memmove(to + rows * W, to, static_cast<std::size_t>(behind * W) * sizeof(T));
+            if (schedule.kept)
+                __builtin_memcpy(to, panel(call.kept, i, kept_stride) + schedule.offset[a] * W,
+                                 static_cast<std::size_t>(rows * W) * sizeof(T));
         }
         again.tape.first_row = schedule.offset[a];
+        if (schedule.kept) return false;
         again.first_step = a;
         again.last_step = b;
         return forward_slabs<Cell>(again, size.forward_scratch, barriers);
@@ -170,9 +176,8 @@ class BackwardPass {
                 for (Index block = 0; block < hidden.count(); ++block)
                     __builtin_memcpy(call.dinitial[k] + sequence * call.shape.H + block * W,
                                      d[k] + block * state_stride + row * W, sizeof(T) * hidden.units(block));
-            if (call.dx)
-                fill_zero(call.dx + (sequence * call.shape.T + length) * call.shape.D,
-                          (call.shape.T - length) * call.shape.D);
+            for (Index t = length; call.dx && !schedule.packed && t < call.shape.T; ++t)
+                fill_zero(call.dx + sequence * call.dx_stride[0] + t * call.dx_stride[1], call.shape.D);
         }
     }
 
@@ -194,8 +199,7 @@ class BackwardPass {
         product_of_blocks(first, last, rows, inputs, k, tape_row(call.tape.gates, begin, 0), weights.WxT(0),
                           ConstPanels<T>{zero, 0, 0}, Panels<T>{dx_rows_of_task, stride});
         for_rows(schedule, begin, begin + rows, [&](Index row, Index position, Index step) {
-            const Index time = time_of(schedule, position, step);
-            T* to = call.dx + (schedule.order[position] * call.shape.T + time) * call.shape.D;
+            T* const to = row_of(call.dx, call.dx_stride, schedule, position, step);
             for (Index block = first; block < last; ++block)
                 Wide::load(dx_rows_of_task + block * stride + (row - begin) * W)
                     .store_partial(to + block * W, inputs.units(block));
@@ -208,8 +212,7 @@ class BackwardPass {
         const Index from = first + part(rows, parts, part_index), to = first + part(rows, parts, part_index + 1);
         if (from < to)
             for_rows(schedule, from, to, [&](Index row, Index position, Index step) {
-                pack_input(call.x, inputs, schedule.order[position], time_of(schedule, position, step), xs, xs_stride(),
-                           row - first);
+                pack_input(call.x, inputs, schedule, position, step, xs, xs_stride(), row - first);
             });
     }
 
@@ -273,8 +276,7 @@ class BackwardPass {
                 d[k] = Wide::load(d_panels[k] + local);
             }
             if (call.dh)
-                d[0] = d[0] + Wide::load_partial(call.dh + schedule.order[begin + row] * call.dh_stride[0] +
-                                                     time_of(schedule, begin + row, t) * call.dh_stride[1] + block * W,
+                d[0] = d[0] + Wide::load_partial(row_of(call.dh, call.dh_stride, schedule, begin + row, t) + block * W,
                                                  hidden.units(block));
             Cell::backward(gate, previous, d);
             for (int p = 0; p < Cell::pre; ++p) gate[p].store(gate_panels + p * tape_stride);

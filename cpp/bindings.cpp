@@ -39,6 +39,7 @@ struct Tape {
     OwnedSchedule schedule;
     Buffer gates, state[max_states];  // of a tape of all rows
     Buffer checkpoint[max_states];    // or the states before some steps
+    py::object kept;                  // or all rows in an array of the caller's, for any number of backward passes
     std::atomic<bool> used{false};
 
     Tape(const Cell& cell, bool is_double, const Shape& shape, InputArray x, WeightArrays weights,
@@ -65,6 +66,18 @@ struct Tape {
         gates = numbers<T>(static_cast<double>(sizes.gates));
         for (int k = 0; k < cell.tape_states; ++k) state[k] = numbers<T>(static_cast<double>(sizes.state));
         return rows<T>(sizes);
+    }
+
+    // The rows in the caller's array `numbers`: gates, then states.
+    template <class T>
+    static TapeRows<T> rows_in(const py::object& numbers, const Cell& cell, const Sizes& sizes) {
+        const py::array array = written_array<T>(numbers, "tape", {tape_numbers(cell, sizes)});
+        T* const data = static_cast<T*>(const_cast<void*>(array.data()));
+        return {0, sizes.tape_rows, data, {data + sizes.gates, data + sizes.gates + sizes.state}};
+    }
+
+    static Index tape_numbers(const Cell& cell, const Sizes& sizes) {
+        return sizes.gates + cell.tape_states * sizes.state;
     }
 
     template <class T>
@@ -145,11 +158,41 @@ void construct(py::detail::value_and_holder& self, const Arguments&... arguments
     value.release();
 }
 
+// The order of the rows of a batch; sets N and T of `shape`.
+OwnedSchedule schedule_of(const InputArray& x, const py::object& lengths_, bool reverse, Shape& shape) {
+    if (x.is_packed()) shape.T = x.rows();
+    const std::optional<std::vector<Index>> lengths = check_lengths(lengths_, shape.N, shape.T);
+    Index steps = shape.N ? shape.T : 0;  // of the longest sequence: padding beyond it costs nothing
+    if (lengths) {
+        steps = 0;
+        for (const Index length : *lengths) steps = std::max(steps, length);
+    }
+    OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, reverse);
+    if (x.is_packed()) {
+        if (!lengths || !std::is_sorted(lengths->rbegin(), lengths->rend()) || schedule.view().rows != x.rows())
+            throw py::value_error("lengths: expected descending ones, whose sum is the number of packed rows of x");
+        shape.T = steps;
+        schedule.pack_rows();
+    }
+    return schedule;
+}
+
+Index sequences_of(const InputArray& x, const py::object& lengths) {
+    return x.is_packed() ? static_cast<Index>(as_array(lengths, "lengths").size()) : x.N();
+}
+
+// N, T as the caller's rows have them, before the last axis
+std::vector<py::ssize_t> rows_shape(const Schedule& schedule, const Shape& shape, Index columns) {
+    if (schedule.packed) return {schedule.rows, columns};
+    return {shape.N, shape.T, columns};
+}
+
 // cell_name: a name, or PackedWeights instead of it, Wx, Wh and b   out: None, or the array to write h into
+// packed: x and h are rows [R, .] as in a PackedSequence   numbers: None, or the array that becomes the tape
 py::tuple forward(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
                   const py::object& b, const py::object& state, const py::object& lengths_, const py::object& reverse,
                   const py::object& keep_tape, const py::object& num_threads, const py::object& recompute,
-                  const py::object& out) {
+                  const py::object& out, bool packed_rows, const py::object& numbers_of_tape) {
     PackedWeights* const handle = py::isinstance<PackedWeights>(cell_name) ? cell_name.cast<PackedWeights*>() : nullptr;
     const Cell& cell = handle ? handle->cell : find_cell(cell_name);
     const int threads = threads_of(num_threads);
@@ -158,18 +201,13 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         throw py::value_error("recompute: expected a positive integer, got " + std::string(py::str(recompute)));
     const bool backwards = checked_flag(reverse, "reverse"), with_tape = checked_flag(keep_tape, "keep_tape");
     FloatingArrays floating;
-    InputArray x(x_, floating);
+    InputArray x(x_, floating, packed_rows);
     WeightArrays weights = handle ? handle->for_input(x, floating) : WeightArrays(cell, Wx, Wh, b, x.D(), floating);
-    const Shape shape{x.N(), x.T(), weights.D, weights.H};
+    Shape shape{sequences_of(x, lengths_), x.T(), weights.D, weights.H};
     const std::vector<py::object> states = check_states(state, "state", cell, shape.N, shape.H, floating);
     const bool is_double = floating.is_double();
-    const std::optional<std::vector<Index>> lengths = check_lengths(lengths_, shape.N, shape.T);
-    Index steps = shape.N ? shape.T : 0;  // of the longest sequence: padding beyond it costs nothing
-    if (lengths) {
-        steps = 0;
-        for (const Index length : *lengths) steps = std::max(steps, length);
-    }
-    OwnedSchedule schedule(shape.N, steps, lengths ? lengths->data() : nullptr, backwards);
+    OwnedSchedule schedule = schedule_of(x, lengths_, backwards, shape);
+    const Index steps = schedule.view().steps;
     share(schedule, threads, cell, x.is_ids() ? 0 : shape.D, shape.H, is_double);
     if (with_tape && every > 0) schedule.checkpoint(std::min(every, std::max<Index>(steps, 1)));
     if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
@@ -178,9 +216,8 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         using T = decltype(zero);
         const Kernel<T>& kernel = kernel_of<T>(cell);
         const Sizes sizes = kernel.sizes(shape, schedule.view(), x.is_ids());
-        Index h_stride = shape.H;
-        py::array_t<T> h = out.is_none() ? new_array<T>("h", {shape.N, shape.T, shape.H})
-                                         : rows_to_write<T>(out, "h", {shape.N, shape.T, shape.H}, h_stride);
+        const auto h_shape = rows_shape(schedule.view(), shape, shape.H);
+        py::array_t<T> h = out.is_none() ? new_array<T>("h", h_shape) : rows_to_write<T>(out, "h", h_shape);
         std::vector<py::array_t<T>> final_states;
         for (int k = 0; k < cell.states; ++k) final_states.push_back(new_array<T>("state", {shape.N, shape.H}));
         const bool ids = x.is_ids();
@@ -208,9 +245,10 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         call.weights = (tape ? tape->weights : weights).template view<T>();
         point_to(states, call.state);
         call.h = h.mutable_data();
-        call.h_stride = h_stride;
+        set_row_strides<T>(h, call.h_stride);
         for (int k = 0; k < cell.states; ++k) call.final_state[k] = final_states[k].mutable_data();
         if (tape && !tape->schedule.view().every) call.tape = tape->template rows<T>(sizes);
+        if (!numbers_of_tape.is_none()) call.tape = Tape::rows_in<T>(numbers_of_tape, cell, sizes);
         for (int k = 0; k < cell.states && tape; ++k) call.checkpoint[k] = tape->checkpoint[k].template as<T>();
         call.last_step = steps;
         call.packed = (handle ? handle->packed[ids] : packed).template as<T>();
@@ -224,7 +262,30 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
     });
 }
 
-// out: None, or a tuple of dWx, dWh, db to write into
+// The tape that a forward pass left in `numbers`; the arguments are those of that pass.
+py::object kept_tape(const py::object& cell_name, const py::object& x_, const py::object& Wx, const py::object& Wh,
+                     const py::object& b, const py::object& lengths, bool reverse, bool packed_rows,
+                     const py::object& numbers) {
+    const Cell& cell = find_cell(cell_name);
+    FloatingArrays floating;
+    InputArray x(x_, floating, packed_rows);
+    WeightArrays weights(cell, Wx, Wh, b, x.D(), floating);
+    Shape shape{sequences_of(x, lengths), x.T(), weights.D, weights.H};
+    OwnedSchedule schedule = schedule_of(x, lengths, reverse, shape);
+    share(schedule, 1, cell, x.is_ids() ? 0 : shape.D, shape.H, floating.is_double());
+    if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
+    with_type(floating.is_double(), [&](auto zero) {
+        using T = decltype(zero);
+        Tape::rows_in<T>(numbers, cell, kernel_of<T>(cell).sizes(shape, schedule.view(), x.is_ids()));
+    });
+    schedule.keep_tape();
+    auto tape = std::make_unique<Tape>(cell, floating.is_double(), shape, std::move(x), std::move(weights),
+                                       std::move(schedule));
+    tape->kept = numbers;
+    return object_of(std::move(tape));
+}
+
+// out: None, or a tuple of dWx, dWh, db, and perhaps dx to write into
 py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_, const py::object& num_threads,
                    const py::object& dx_wanted, const py::object& out) {
     const Shape& shape = tape.shape;
@@ -234,7 +295,10 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
     std::optional<py::array> dh;
     if (!dh_.is_none()) {
         dh = floating.add(dh_, "dh");
-        expect_shape(*dh, "dh", {{"N", shape.N}, {"T", shape.T}, {"H", shape.H}});
+        if (tape.schedule.view().packed)
+            expect_shape(*dh, "dh", {{"R", tape.schedule.view().rows}, {"H", shape.H}});
+        else
+            expect_shape(*dh, "dh", {{"N", shape.N}, {"T", shape.T}, {"H", shape.H}});
         dh = adjacent(whole_strides(*dh));
     }
     const std::vector<py::object> dstate = check_states(dstate_, "dstate", tape.cell, shape.N, shape.H, floating);
@@ -249,7 +313,10 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         const int G = tape.cell.weight_blocks;
         const bool ids = tape.x.is_ids();
         std::optional<py::array_t<T>> dx, db;
-        if (!ids && with_dx) dx = new_array<T>("dx", {shape.N, shape.T, shape.D});
+        const auto dx_shape = rows_shape(tape.schedule.view(), shape, shape.D);
+        if (!ids && with_dx)
+            dx = py::len_hint(out) > 3 ? rows_to_write<T>(out[py::int_(3)], "dx", dx_shape)
+                                       : new_array<T>("dx", dx_shape);
         const auto weight_gradient = [&](int i, const char* name, const std::vector<py::ssize_t>& size) {
             return out.is_none() ? new_array<T>(name, size) : written_array<T>(out[py::int_(i)], name, size);
         };
@@ -258,7 +325,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         if (tape.weights.b) db = weight_gradient(2, "db", {tape.cell.bias_blocks * shape.H});
         std::vector<py::array_t<T>> dinitial;
         for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>("dstate", {shape.N, shape.H}));
-        if (tape.used.exchange(true))
+        if (!tape.kept && tape.used.exchange(true))
             throw std::runtime_error("tape: expected one that is unused, got one that a backward pass has used");
         const bool again = tape.schedule.view().every > 0;
         Sizes sizes;
@@ -273,8 +340,8 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
             if (again) {
                 forward_packed = numbers<T>(static_cast<double>(sizes.forward_weights));
                 forward_scratch = numbers<T>(static_cast<double>(sizes.forward_scratch) * of_threads);
-                tape.template allocate<T>(sizes);
             }
+            if (again || tape.kept) tape.template allocate<T>(sizes);
         } catch (...) {
             tape.used = false;  // nothing was overwritten yet
             throw;
@@ -285,6 +352,11 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         call.x = tape.x.template view<T>();
         call.weights = tape.weights.template view<T>();
         call.tape = tape.template rows<T>(sizes);
+        if (tape.kept) {
+            Schedule whole = call.schedule;
+            whole.kept = false;
+            call.kept = Tape::rows_in<T>(tape.kept, tape.cell, kernel.sizes(shape, whole, ids));
+        }
         if (again) {
             call.again.shape = shape;
             call.again.schedule = call.schedule;
@@ -296,10 +368,11 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         }
         if (dh) {
             call.dh = data_of<T>(*dh);
-            for (int i = 0; i < 2; ++i) call.dh_stride[i] = stride_of<T>(*dh, i);
+            set_row_strides<T>(*dh, call.dh_stride);
         }
         point_to(dstate, call.dstate);
         call.dx = dx ? dx->mutable_data() : nullptr;
+        if (dx) set_row_strides<T>(*dx, call.dx_stride);
         call.dWx = dWx.mutable_data();
         call.dWh = dWh.mutable_data();
         call.db = db ? db->mutable_data() : nullptr;
@@ -308,12 +381,10 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         call.scratch = scratch.as<T>();
         without_gil([&](Interrupt* interrupt) {
             call.schedule.interrupt = call.again.schedule.interrupt = interrupt;
-            if (shape.H > 0)
-                kernel.backward(call);
-            else if (dx)  // without units D may be anything, and nothing depends on x
-                std::fill_n(call.dx, dx->size(), T(0));
+            if (shape.H > 0) kernel.backward(call);
         });
-        tape.gates = Buffer();  // back to the shelf, for the next forward pass
+        if (dx && shape.H == 0) dx->attr("fill")(0);  // nothing depends on x
+        tape.gates = Buffer();                        // back to the shelf, for the next forward pass
         for (int k = 0; k < max_states; ++k) tape.state[k] = Buffer(), tape.checkpoint[k] = Buffer();
         return py::make_tuple(dx ? py::object(*dx) : py::none(), dWx, dWh, db ? py::object(*db) : py::none(),
                               states_tuple(dinitial));
@@ -400,7 +471,20 @@ PYBIND11_MODULE(_core, m) {
     py::class_<PackedWeights>(m, "PackedWeights")
         .def("__init__", &construct<PackedWeights, py::object, py::object, py::object, py::object>,
              py::detail::is_new_style_constructor());
-    m.def("forward", &forward);
+    m.def("forward", &forward, py::arg("cell"), py::arg("x"), py::arg("Wx"), py::arg("Wh"), py::arg("b"),
+          py::arg("state"), py::arg("lengths"), py::arg("reverse"), py::arg("keep_tape"), py::arg("num_threads"),
+          py::arg("recompute"), py::arg("out"), py::arg("packed") = false, py::arg("numbers") = py::none());
+    m.def("kept_tape", &kept_tape);
+    // The tape of R rows has ceil(H / W) * panels * (R | 1) * W numbers: W and panels.
+    m.def("tape_panels", [](const py::object& name, bool is_double) {
+        const Cell& cell = find_cell(name);
+        OwnedSchedule one(1, 1, nullptr, false);
+        one.share(1, 0, 0, 0);
+        const Index W = with_type(is_double, [&](auto zero) {
+            return kernel_of<decltype(zero)>(cell).sizes({1, 1, 1, 1}, one.view(), false).state;
+        });
+        return py::make_tuple(W, cell.bias_blocks + cell.tape_states);
+    });
     m.def("backward", &backward);
     py::class_<Stream>(m, "Stream", stream_doc)
         .def("__init__", &construct<Stream, py::object, py::object, py::object, py::object, py::object>,

@@ -70,10 +70,10 @@ class ForwardSlab {
             for (Index t = first; t < last; row += active(t), ++t)
                 if (step(t, gates + row * W, together)) return;
         }
-        for (Index s = begin + member.index; s < end && call.h; s += member.team) {  // padding
+        if (!call.h || schedule.packed) return;
+        for (Index s = begin + member.index; s < end; s += member.team)  // padding
             for (Index t = schedule.length[s]; t < call.shape.T; ++t)
-                fill_zero(call.h + (schedule.order[s] * call.shape.T + t) * call.h_stride, call.shape.H);
-        }
+                fill_zero(call.h + schedule.order[s] * call.h_stride[0] + t * call.h_stride[1], call.shape.H);
     }
 
   private:
@@ -129,8 +129,7 @@ class ForwardSlab {
         Index row = 0;
         for (Index t = first; t < last; ++t)
             for (Index i = 0; i < active(t); ++i, ++row)
-                pack_input(call.x, inputs, schedule.order[begin + i], time_of(schedule, begin + i, t), xs, gate_stride,
-                           row);
+                pack_input(call.x, inputs, schedule, begin + i, t, xs, gate_stride, row);
     }
 
     // out = b + x Wx [pre, rows, W]: one block, the steps first..last-1, `rows` rows in all
@@ -243,10 +242,8 @@ class ForwardSlab {
             if constexpr (Cell::states > 1) state[1] = Wide::load(local[1] + row * W);
             Cell::forward(gate, state);
             for (int k = 0; k < Cell::states; ++k) state[k].store(local[k] + row * W);
-            if (call.h) {
-                const Index time = time_of(schedule, begin + row, t);
-                state[0].store_partial(call.h + (sequence * call.shape.T + time) * call.h_stride + block * W, units);
-            }
+            if (call.h)
+                state[0].store_partial(row_of(call.h, call.h_stride, schedule, begin + row, t) + block * W, units);
             if (row >= continuing && call.final_state[0])
                 for (int k = 0; k < Cell::states; ++k)
                     state[k].store_partial(call.final_state[k] + sequence * H + block * W, units);

@@ -61,6 +61,13 @@ inline Index time_of(const Schedule& s, Index position, Index step) {
     return s.reverse ? s.length[position] - 1 - step : step;
 }
 
+// Where the caller's row of a sorted position and step begins.
+template <class Pointer>
+inline Pointer row_of(Pointer data, const Index* stride, const Schedule& s, Index position, Index step) {
+    const Index time = time_of(s, position, step);
+    return data + s.order[position] * stride[0] + (s.packed ? s.offset[time] : time) * stride[1];
+}
+
 // Calls visit(row, position, step) for the packed rows first..last-1.
 template <class Visit>
 inline void for_rows(const Schedule& s, Index first, Index last, Visit visit) {
@@ -74,12 +81,12 @@ inline void for_rows(const Schedule& s, Index first, Index last, Visit visit) {
             visit(row, row - s.offset[step], step);
 }
 
-// One row of x into row `row` of panels [blocks, panel_stride / W, W].
+// The row of x of a sorted position and step into row `row` of panels [blocks, panel_stride / W, W].
 template <class T>
-inline void pack_input(const Input<T>& x, Blocks<T> inputs, Index sequence, Index time, T* panels, Index panel_stride,
-                       Index row) {
+inline void pack_input(const Input<T>& x, Blocks<T> inputs, const Schedule& s, Index position, Index step, T* panels,
+                       Index panel_stride, Index row) {
     constexpr Index W = panel_width<T>;
-    const T* from = x.data + sequence * x.stride[0] + time * x.stride[1];
+    const T* from = row_of(x.data, x.stride, s, position, step);
     T* to = panels + row * W;
     for (Index block = 0; block < inputs.count(); ++block, to += panel_stride) {
         if (x.stride[2] == 1 && inputs.units(block) == W)
@@ -271,7 +278,7 @@ Sizes sizes(const Shape& shape, const Schedule& schedule, bool ids) {
     const Index chunk = chunk_rows<Cell, T>(hidden, inputs, schedule), slab = odd(schedule.slab_rows);
     Sizes s;
     s.tape_rows = schedule.rows;
-    if (schedule.every) {
+    if (schedule.every || schedule.kept) {
         Index most = 0;
         for (Index b = schedule.steps, a; b > 0; b = a) {
             a = segment_start<T>(schedule, b);

@@ -33,6 +33,8 @@ struct Interrupt {
 // Which sequences are active at which step, and who computes them.
 struct Schedule {
     bool reverse;         // step t of a sequence of length L reads x[L-1-t] instead of x[t]
+    bool packed;          // the caller's rows are packed too, by time: x, h, dh, dx are [R, .]
+    bool kept;            // backward leaves the tape as it is, and works on a copy of a segment at a time
     Index steps;          // of the longest sequence
     Index rows;           // R = sum of lengths
     const Index* order;   // [N]    sorted position -> sequence, longest first
@@ -68,7 +70,7 @@ struct Weights {
 template <class T>
 struct Input {
     const T* data;     // [N, T, D] or null
-    Index stride[3];   // in elements
+    Index stride[3];   // of N, T and D, in elements; packed: those of N and T are that of R
     const Index* ids;  // [R] or null
 };
 
@@ -89,7 +91,7 @@ struct Forward {
     Weights<T> weights;
     const T* state[max_states];  // [N, H] in: before the first step, or null for zero
     T* h;                        // [N, T, H] out: 0 past a sequence's length; or null
-    Index h_stride;              // of a row of h
+    Index h_stride[2];           // as of x
     T* final_state[max_states];  // [N, H] out: after the last valid step; or null
     TapeRows<T> tape;            // out, or null pointers
     T* checkpoint[max_states];   // [blocks, odd(checkpoints' rows), W] out; with a tape in; or null
@@ -106,11 +108,13 @@ struct Backward {
     Input<T> x;
     Weights<T> weights;
     TapeRows<T> tape;             // in: activations; out: gradients of the pre-activations
-    Forward<T> again;             // where there are checkpoints, the forward pass that fills the tape from them
+    TapeRows<T> kept;             // or the activations are here, and `tape` is room for a segment
+    Forward<T> again;             // or, where there are checkpoints, the forward pass that computes them again
     const T* dh;                  // [N, T, H] or null
-    Index dh_stride[2];           // of N and T, in elements; units are adjacent
+    Index dh_stride[2];           // as of x; units are adjacent
     const T* dstate[max_states];  // [N, H] in: gradient of the final states, or null
     T* dx;                        // [N, T, D] out, or null for token ids
+    Index dx_stride[2];           // as of x
     T* dWx;                       // [D, G*H] out
     T* dWh;                       // [H, G*H] out
     T* db;                        // [P*H] out, or null

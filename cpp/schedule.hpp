@@ -94,6 +94,12 @@ class OwnedSchedule {
         view_.slabs = static_cast<Index>(slab_.size()) - 1;
     }
 
+    // The caller's rows are packed as this schedule has them.
+    void pack_rows() { view_.packed = true; }
+
+    // Backward leaves the tape as it is.
+    void keep_tape() { view_.kept = true; }
+
     const Schedule& view() const { return view_; }
 
   private:

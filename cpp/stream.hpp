@@ -205,7 +205,7 @@ class Stream {
         call.is_packed = !first;
         call.scratch = scratch_[ids].template as<T>();
         call.last_step = 1;
-        call.h_stride = weights_.H;
+        call.h_stride[0] = call.h_stride[1] = weights_.H;
         if (worth_a_release_)
             without_gil([&](Interrupt*) { kernel_of<T>(cell_).forward(call); });
         else if (weights_.H > 0)  // a step of a few microseconds is not

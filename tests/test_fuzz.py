@@ -434,8 +434,10 @@ def call(
     if found is None:
         return result
     count["refused"] += 1
-    # A MemoryError says how much was asked for, or nothing: NumPy's does not know the name.
-    if named and not isinstance(found, MemoryError | Foreign | RuntimeError):
+    # A MemoryError says how much was asked for, or nothing: NumPy's does not know the name. An OSError names the file.
+    if isinstance(found, OSError):
+        assert str(arguments.get("path")) in str(found)
+    elif named and not isinstance(found, MemoryError | Foreign | RuntimeError):
         said = re.search(rf"\b({'|'.join(map(re.escape, words))})\b", str(found))
         assert said is not None, f"names no argument: {found!r}"
     return Refused(found)

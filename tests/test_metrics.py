@@ -239,6 +239,7 @@ def test_perplexity_and_bits() -> None:
         (lambda: entity_f1(["O"], ["O"]), TypeError, "y_true[0]: expected a sequence of tags, got 'O'"),
         (lambda: edit_distance("a", 1), TypeError, "b: expected a string or a sequence, got 1"),  # type: ignore[arg-type]
         (lambda: error_rate(["a", "b"], ["a"]), ValueError, "predictions: expected 2 sequences as in truths, got 1"),
+        (lambda: error_rate(["a"], [[[]]]), TypeError, "predictions[0]: expected tokens that can be hashed, got [[]]"),
         (lambda: error_rate(["a"], [None]), TypeError, "predictions[0]: expected a string or a sequence, got None"),  # type: ignore[list-item]
         (lambda: error_rate([""], ["a"]), ValueError, "truths: expected at least one letter or token, got none"),
         (lambda: exact_match([], []), ValueError, "truths: expected at least one sequence, got none"),

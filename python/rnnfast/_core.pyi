@@ -40,7 +40,21 @@ def forward(
     num_threads: int | None,
     recompute: int | None,
     out: NDArray[Any] | None,
+    packed: bool = False,
+    numbers: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...], Tape | None]: ...
+def kept_tape(
+    cell: str,
+    x: ArrayLike,
+    Wx: ArrayLike,
+    Wh: ArrayLike,
+    b: ArrayLike | None,
+    lengths: ArrayLike | None,
+    reverse: bool,
+    packed: bool,
+    numbers: NDArray[Any],
+) -> Tape: ...
+def tape_panels(cell: str, is_double: bool) -> tuple[int, int]: ...
 def backward(
     tape: Tape,
     dh: ArrayLike | None,

@@ -289,12 +289,7 @@ def edit_distance(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     >>> edit_distance("kitten", "sitting"), edit_distance(["to", "be"], ["to", "go", "be"])
     (3, 1)
     """
-    a, b = _sequence("a", a), _sequence("b", b)
-    for name, tokens in (("a", a), ("b", b)):
-        try:
-            set(tokens)
-        except TypeError:
-            raise TypeError(f"{name}: expected tokens that can be hashed, got {tokens!r:.60}") from None
+    a, b = _tokens("a", a), _tokens("b", b)
     if len(a) == 0 or len(b) == 0:
         return max(len(a), len(b))
     # Neighbours in a column of the dynamic programme differ by 1, 0 or -1: two integers of len(a) bits hold the column,
@@ -332,7 +327,7 @@ def error_rate(truths: Sequence[Sequence[Hashable]], predictions: Sequence[Seque
     _same_length("truths", truths, "predictions", predictions, "sequences")
     edits = length = 0
     for i, (truth, prediction) in enumerate(zip(truths, predictions, strict=True)):
-        truth, prediction = _sequence(f"truths[{i}]", truth), _sequence(f"predictions[{i}]", prediction)
+        truth, prediction = _tokens(f"truths[{i}]", truth), _tokens(f"predictions[{i}]", prediction)
         edits += edit_distance(truth, prediction)
         length += len(truth)
     if not length:
@@ -473,6 +468,15 @@ def _sequence(name: str, value: Any) -> Any:
     ):
         raise TypeError(f"{name}: expected a string or a sequence, got {value!r}")
     return value
+
+
+def _tokens(name: str, value: Any) -> Any:
+    tokens = _sequence(name, value)
+    try:
+        set(tokens)
+    except TypeError:
+        raise TypeError(f"{name}: expected tokens that can be hashed, got {tokens!r:.60}") from None
+    return tokens
 
 
 def _same_length(true_name: str, true: Any, name: str, predicted: Any, what: str) -> None:
