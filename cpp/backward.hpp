@@ -233,18 +233,28 @@ class BackwardPass {
             if (p >= Cell::input) return;
             if (call.x.ids) return scatter(rows, units, g, call.x.ids + first, call.dWx + column, row_length);
             const T* x = xs + of * xs_stride();
-            return outer_product(rows, inputs.units(of), units, x, g, starts, call.dWx + of * W * row_length + column,
-                                 row_length, x + xs_stride());
+            return add_product(rows, inputs.units(of), units, x, g, starts, call.dWx, of * W, column, inputs.n,
+                               x + xs_stride());
         }
         of -= input_tasks();
         if (of < hidden.count()) {
             if (p < Gates<Cell>::recurrent_first) return;
             const bool resets = Gates<Cell>::reset && p < Gates<Cell>::plain_first;
             const T* h = tape_row(call.tape.state[resets ? int(Cell::states) : 0], first, of);
-            return outer_product(rows, hidden.units(of), units, h, g, starts, call.dWh + of * W * row_length + column,
-                                 row_length, h + tape_stride);
+            return add_product(rows, hidden.units(of), units, h, g, starts, call.dWh, of * W, column, hidden.n,
+                               h + tape_stride);
         }
         if (call.db) sum_rows(rows, units, g, starts, call.db + Cell::order[p] * hidden.n + block * W);
+    }
+
+    // The product a^T g of an update to rows row.. and columns column.. of a gradient d [n, G*H].
+    void add_product(Index rows, Index units, Index columns, const T* a, const T* g, bool starts, T* d, Index row,
+                     Index column, Index n, const T* next_a) const {
+        const Index row_length = Gates<Cell>::weight_blocks * hidden.n;
+        if (call.transposed)  // g^T a: the same sums of the same products
+            outer_product(rows, columns, units, g, a, starts, d + column * n + row, n, next_a);
+        else
+            outer_product(rows, units, columns, a, g, starts, d + row * row_length + column, row_length, next_a);
     }
 
     Index update_size(Index update) const { return smaller(schedule.rows - update * update_rows<T>, update_rows<T>); }

@@ -285,9 +285,9 @@ py::object kept_tape(const py::object& cell_name, const py::object& x_, const py
     return object_of(std::move(tape));
 }
 
-// out: None, or a tuple of dWx, dWh, db, and perhaps dx to write into
+// out: None, or a tuple of dWx, dWh, db, and perhaps dx to write into   transposed: dWx is (G*H, D), dWh (G*H, H)
 py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_, const py::object& num_threads,
-                   const py::object& dx_wanted, const py::object& out) {
+                   const py::object& dx_wanted, const py::object& out, bool transposed) {
     const Shape& shape = tape.shape;
     const int threads = threads_of(num_threads);
     const bool with_dx = checked_flag(dx_wanted, "dx");
@@ -320,8 +320,12 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         const auto weight_gradient = [&](int i, const char* name, const std::vector<py::ssize_t>& size) {
             return out.is_none() ? new_array<T>(name, size) : written_array<T>(out[py::int_(i)], name, size);
         };
-        auto dWx = weight_gradient(0, "dWx", {shape.D, G * shape.H});
-        auto dWh = weight_gradient(1, "dWh", {shape.H, G * shape.H});
+        if (transposed && ids) throw py::value_error("transposed: expected False for token ids");
+        const auto weight_shape = [&](Index n) {
+            return transposed ? std::vector<py::ssize_t>{G * shape.H, n} : std::vector<py::ssize_t>{n, G * shape.H};
+        };
+        auto dWx = weight_gradient(0, "dWx", weight_shape(shape.D));
+        auto dWh = weight_gradient(1, "dWh", weight_shape(shape.H));
         if (tape.weights.b) db = weight_gradient(2, "db", {tape.cell.bias_blocks * shape.H});
         std::vector<py::array_t<T>> dinitial;
         for (int k = 0; k < tape.cell.states; ++k) dinitial.push_back(new_array<T>("dstate", {shape.N, shape.H}));
@@ -376,6 +380,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         call.dWx = dWx.mutable_data();
         call.dWh = dWh.mutable_data();
         call.db = db ? db->mutable_data() : nullptr;
+        call.transposed = transposed;
         for (int k = 0; k < tape.cell.states; ++k) call.dinitial[k] = dinitial[k].mutable_data();
         call.packed = packed.as<T>();
         call.scratch = scratch.as<T>();
@@ -455,6 +460,7 @@ PYBIND11_MODULE(_core, m) {
         throw py::import_error(error.what());
     }
     default_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+    openmp_threads_at_import = kernels->openmp_threads();
 #if !defined(_WIN32)
     pthread_atfork(nullptr, nullptr, [] { forked_child = true; });
 #endif
@@ -485,7 +491,8 @@ PYBIND11_MODULE(_core, m) {
         });
         return py::make_tuple(W, cell.bias_blocks + cell.tape_states);
     });
-    m.def("backward", &backward);
+    m.def("backward", &backward, py::arg("tape"), py::arg("dh"), py::arg("dstate"), py::arg("num_threads"),
+          py::arg("dx"), py::arg("out"), py::arg("transposed") = false);
     py::class_<Stream>(m, "Stream", stream_doc)
         .def("__init__", &construct<Stream, py::object, py::object, py::object, py::object, py::object>,
              py::detail::is_new_style_constructor(), py::arg("cell"), py::arg("Wx"), py::arg("Wh"),
@@ -504,7 +511,7 @@ PYBIND11_MODULE(_core, m) {
         return py::make_tuple(cell.weight_blocks, cell.bias_blocks, cell.states);
     });
     m.def("set_num_threads", [](const py::object& n) { default_threads = positive_threads(n); });
-    m.def("get_num_threads", [] { return default_threads.load(); });
+    m.def("get_num_threads", [] { return unforked_threads(); });
     m.def("instruction_sets", &instruction_set_list);
     m.def("compiler", &compiler);
     m.def("multiply_add_rate", [](double seconds) {

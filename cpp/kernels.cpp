@@ -21,6 +21,8 @@ struct Registry<CellList<C...>> {
     static constexpr int count = sizeof...(C);
 };
 
+int openmp_threads() { return omp_get_max_threads(); }
+
 // As many independent chains as the accumulators of a tile, nothing but multiply-adds: what products could reach.
 double multiply_add_rate(double seconds) {
     const FlushDenormals flush;
@@ -75,6 +77,7 @@ constinit const KernelTable table{RNNFAST_STRING(RNNFAST_ISA),
                                   RNNFAST_FLAGS,
                                   Registry<AllCells>::count,
                                   Registry<AllCells>::cells,
+                                  openmp_threads,
                                   multiply_add_rate,
                                   read_rate,
                                   &operations};

@@ -117,6 +117,7 @@ struct Backward {
     Index dx_stride[2];           // as of x
     T* dWx;                       // [D, G*H] out
     T* dWh;                       // [H, G*H] out
+    bool transposed;              // these two are [G*H, D] and [G*H, H], for floating x alone
     T* db;                        // [P*H] out, or null
     T* dinitial[max_states];      // [N, H] out: gradient of the initial states
     T* packed;                    // backward_weights numbers
@@ -156,6 +157,7 @@ struct KernelTable {
     const char* flags;  // what this copy of kernels.cpp was compiled with
     int cells;
     const Cell* cell;
+    int (*openmp_threads)();  // how many OpenMP would take now: others (threadpoolctl) may have said so meanwhile
     double (*multiply_add_rate)(double seconds);  // flop/s of one thread on float32 registers: the attainable peak
     double (*read_rate)(const float* data, Index bytes, double seconds);  // bytes/s of one thread
     const Operations* operations;

@@ -17,6 +17,7 @@ namespace rnnfast {
 
 inline const KernelTable* kernels = nullptr;  // set once, at import
 inline std::atomic<int> default_threads{1};
+inline int openmp_threads_at_import = 1;
 inline std::atomic<bool> forked_child{false};  // the parent's OpenMP team does not exist here, and waiting for it hangs
 
 inline const Cell& find_cell(const py::object& cell) {
@@ -38,10 +39,16 @@ inline int positive_threads(const py::object& value) {
     return static_cast<int>(std::min(n, most));
 }
 
-inline int threads_by_default() { return forked_child ? 1 : default_threads.load(); }
+// What was set, or the limit that was put on OpenMP since.
+inline int unforked_threads() {
+    const int limit = kernels->openmp_threads();
+    return limit < openmp_threads_at_import ? std::min(limit, default_threads.load()) : default_threads.load();
+}
+
+inline int threads_by_default() { return forked_child ? 1 : unforked_threads(); }
 
 inline int threads_of(const py::object& num_threads) {
-    const int n = num_threads.is_none() ? default_threads.load() : positive_threads(num_threads);
+    const int n = num_threads.is_none() ? unforked_threads() : positive_threads(num_threads);
     return forked_child ? 1 : n;
 }
 

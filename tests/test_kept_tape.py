@@ -51,6 +51,8 @@ def run(p: Any, rows: bool, num_threads: int | None = None) -> dict[str, Any]:
         _core.backward(tape, dh, dstate, num_threads, True, (*out, dx))
         again = _core.backward(tape, dh, dstate, num_threads, True, None)
         assert all(a.tobytes() == b.tobytes() for a, b in zip((dx, *out), again[:4], strict=True))
+        _, *turned, _, _ = _core.backward(tape, dh, dstate, num_threads, True, None, True)
+        assert all(a.T.tobytes() == b.tobytes() for a, b in zip(turned, out[:2], strict=True))
         results.append((dx, *out, *again[4]))
     assert before.tobytes() == numbers.tobytes(), "a kept tape was written to"
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*results, strict=True))
@@ -121,5 +123,9 @@ def test_errors(make_problem: Any) -> None:
             _core.forward("gru", x, *weights, lengths, False, False, None, None, None, True)
     with pytest.raises(ValueError, match=r"x: expected packed rows \(R, D\) floating, got \(3, 4, 5\) of float64"):
         _core.forward("gru", p.x, *weights, sorted_lengths, False, False, None, None, None, True)
+    _, _, tape = make_problem("gru", 3, 4, 5, 6, ids=True).forward()
+    with pytest.raises(ValueError, match="transposed: expected False for token ids"):
+        _core.backward(tape, None, None, None, False, None, True)
+    assert not tape.used
     with pytest.raises(ValueError, match="expected a writeable C-contiguous tape"):
         _core.kept_tape("gru", p.x, *weights[:3], None, False, False, np.zeros(7))

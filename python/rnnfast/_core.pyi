@@ -62,6 +62,7 @@ def backward(
     num_threads: int | None,
     dx: bool,
     out: tuple[NDArray[Any] | None, ...] | None,
+    transposed: bool = False,
 ) -> tuple[NDArray[Any] | None, NDArray[Any], NDArray[Any], NDArray[Any] | None, tuple[NDArray[Any], ...]]: ...
 def buffer_bytes(
     cell: str,

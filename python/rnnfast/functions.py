@@ -364,6 +364,9 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """How many threads a call uses that does not say so itself; see :func:`set_num_threads`.
 
+    Where OpenMP has been limited to fewer since the import, in the calling thread, as ``threadpoolctl`` does it for all
+    libraries of the process, it is so many.
+
     Examples
     --------
     >>> import rnnfast
