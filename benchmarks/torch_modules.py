@@ -20,7 +20,7 @@ import torch
 from rnnfast.benchmark import machine
 from rnnfast.benchmark.measure import Timing, interleave
 from torch import nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 SIZES = ((16, 20, 32, 32), (32, 50, 64, 128), (64, 100, 128, 256))  # N, T, D, H
 CELLS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
@@ -38,14 +38,15 @@ def rows() -> list[tuple[str, str, str, tuple[int, ...]]]:
 
 
 def step(
-    module: Any, x: torch.Tensor, lengths: torch.Tensor | None, weight: torch.Tensor
+    module: Any, x: torch.Tensor, batch_sizes: torch.Tensor | None, weight: torch.Tensor
 ) -> Callable[[], torch.Tensor]:
+    given = x if batch_sizes is None else PackedSequence(x, batch_sizes)
+
     def call() -> torch.Tensor:
         module.zero_grad()
         x.grad = None
-        given = x if lengths is None else pack_padded_sequence(x, lengths, enforce_sorted=False)
         output, _ = module(given)
-        result = output if lengths is None else output.data
+        result = output if batch_sizes is None else output.data
         loss = (result * weight).sum()
         loss.backward()
         return result.detach()
@@ -61,15 +62,14 @@ def prepare(cell: str, kind: str, dtype: str, sizes: tuple[int, ...]) -> dict[st
     theirs = getattr(nn, CELLS[cell])(D, H, **of)
     ours = getattr(rnnfast.torch, CELLS[cell])(D, H, **of)
     ours.load_state_dict(theirs.state_dict())
-    lengths = torch.randint(1, T + 1, (N,)) if kind == "packed" else None
-    count = N * T if lengths is None else int(lengths.sum())
-    weight = torch.randn(count, H, **of) / count
-    if lengths is None:
-        weight = weight.view(T, N, H)
-    inputs = [torch.randn(T, N, D, **of).requires_grad_()]
-    inputs.append(inputs[0].detach().clone().requires_grad_())
+    x, batch_sizes = torch.randn(T, N, D, **of), None
+    if kind == "packed":
+        lengths = torch.randint(1, T + 1, (N,))
+        x, batch_sizes, _, _ = pack_padded_sequence(x, lengths, enforce_sorted=False)
+    weight = torch.randn(*x.shape[:-1], H, **of) / x[..., 0].numel()
+    inputs = [x.clone().requires_grad_() for _ in range(2)]
     calls = {
-        name: step(module, x, lengths, weight)
+        name: step(module, x, batch_sizes, weight)
         for name, module, x in zip(("rnnfast", "torch"), (ours, theirs), inputs, strict=True)
     }
     results = [call() for call in calls.values()]
