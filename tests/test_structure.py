@@ -103,6 +103,8 @@ IMPORTS = {
         "trainer",
     },
     "encoder_decoder": {"_core", "finite", "layers", "losses", "network", "sequences"},
+    "layouts": {"layers", "network"},
+    "convert": {"files", "layers", "layouts", "network"},
     "sampling": {"losses"},
     "music": {"files"},
     "diagnostics": {"functions", "layers", "losses", "network", "trainer", "training"},
@@ -184,6 +186,7 @@ IMPORTS = {
 # beside numpy; own and pytorch use rnnfast as its users do
 THIRD_PARTY = {
     "files": {"safetensors"},
+    "convert": {"safetensors"},
     "commands": {"matplotlib", "tqdm"},
     "benchmark.own": {"rnnfast"},
     "benchmark.peers": {"jax", "onnx", "onnxruntime", "thinc"},

@@ -30,7 +30,7 @@ from .functions import (
 del _threads
 
 if _TYPE_CHECKING:
-    from . import datasets, diagnostics, examples, metrics, music, plots, reference, sampling
+    from . import convert, datasets, diagnostics, examples, metrics, music, plots, reference, sampling
     from .callbacks import Callback, History
     from .checkpoint import Checkpoint
     from .encoder_decoder import EncoderDecoder, Pairs
@@ -53,6 +53,7 @@ if _TYPE_CHECKING:
 
 # What the functions do not need is imported when it is first asked for: `import rnnfast` stays quick.
 _LATER = {
+    "convert": ["convert"],
     "datasets": ["datasets"],
     "diagnostics": ["diagnostics"],
     "examples": ["examples"],
@@ -131,6 +132,7 @@ __all__ = [
     "cells",
     "clip_by_global_norm",
     "clip_by_value",
+    "convert",
     "datasets",
     "diagnostics",
     "evaluate",
