@@ -146,6 +146,7 @@ IMPORTS = {
     },
     "estimators": {"files"}
     | {f"estimators.{name}" for name in ["base", "classifier", "tagger", "regressor", "generator", "transducer"]},
+    "onnx": {"convert", "estimators", "estimators.base", "files", "functions", "layers", "network"},
     "examples.example": set(),
     "examples.baselines": {"metrics", "preprocessing"},
     "examples.language_baselines": {"metrics", "preprocessing"},
@@ -192,6 +193,7 @@ THIRD_PARTY = {
     "benchmark.peers": {"jax", "onnx", "onnxruntime", "thinc"},
     "benchmark.pytorch": {"rnnfast", "torch"},
     "torch": {"torch"},
+    "onnx": {"onnx"},
     "plots": {"matplotlib"},
     "estimators.base": {"sklearn"},
     "examples.baselines": {"sklearn"},
