@@ -208,8 +208,51 @@ def test_interface(name: str) -> None:
         module(torch.randn(3, 2, 3), (state, state) if name == "LSTM" else state)
 
 
+def test_other_weights_for_a_call() -> None:
+    module, theirs = pair("LSTM", D, H)
+    x = torch.randn(T, N, D, dtype=torch.float64)
+    other = {name: 2 * p.detach() for name, p in module.named_parameters()}
+    outputs = [torch.func.functional_call(m, other, (x,))[0] for m in (module, theirs)]
+    torch.testing.assert_close(*outputs, rtol=1e-10, atol=1e-12)
+
+
+def test_a_parameter_that_is_computed() -> None:
+    module, theirs = pair("GRU", D, H)
+    for m in (module, theirs):
+        nn.utils.parametrizations.weight_norm(m, "weight_hh_l0")
+    x = torch.randn(T, N, D, dtype=torch.float64)
+    assert_same(results(module, "dense", x, None), results(theirs, "dense", x, None), torch.float64)
+
+
+def test_parts_that_need_no_gradient() -> None:
+    module, theirs = pair("GRU", D, H)
+    for m in (module, theirs):
+        m.weight_hh_l0.requires_grad_(False)
+        m.bias_ih_l0.requires_grad_(False)
+    x = torch.randn(T, N, D, dtype=torch.float64)
+    got = {k: v for k, v in results(module, "dense", x, None).items() if v is not None}
+    assert set(results(theirs, "dense", x, None)) - set(got) == {"weight_hh_l0", "bias_ih_l0"}
+    assert_same(got, {k: v for k, v in results(theirs, "dense", x, None).items() if v is not None}, torch.float64)
+
+
+def test_empty_batches_and_sequences() -> None:
+    module = ours.GRU(3, 4, bidirectional=True)
+    for shape in ((5, 0, 3), (0, 2, 3), (0, 3)):
+        x = torch.zeros(shape, requires_grad=True)
+        output, _ = module(x)
+        assert output.shape == (*shape[:-1], 8)
+        output.sum().backward()
+        assert x.grad.shape == shape
+
+
 def test_errors() -> None:
     x = torch.randn(3, 2, 3)
+    with pytest.raises(TypeError, match="input: expected a tensor or a PackedSequence, got list"):
+        ours.GRU(3, 4)([1, 2])
+    with pytest.raises(TypeError, match=r"hx: expected a pair \(h_0, c_0\), got Tensor"):
+        ours.LSTM(3, 4)(x, torch.zeros(1, 2, 4))
+    with pytest.raises(TypeError, match=r"expected hx\[0\] to be a tensor, got tuple"):
+        ours.GRU(3, 4)(x, (torch.zeros(1, 2, 4),))
     with pytest.raises(TypeError, match=r"rnnfast.torch.GRU: expected input of float32 or float64, got torch.float16"):
         ours.GRU(3, 4).half()(x.half())
     with pytest.raises(TypeError, match=r"expected weight_ih_l0 of torch.float32, as the input, got torch.float64"):

@@ -269,10 +269,12 @@ class _Recurrent(nn.RNNBase):
             self._mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **options
         )
 
-    def _check(self, x: Tensor, states: tuple[Tensor, ...], batch_sizes: Tensor | None) -> None:
+    def _check(self, x: Tensor, weights: list[Tensor], states: tuple[Tensor, ...], batch_sizes: Tensor | None) -> None:
         name = f"rnnfast.torch.{type(self).__name__}"
         arrays = [("input", x), *((f"hx[{k}]", s) for k, s in enumerate(states))]
-        for what, tensor in (*arrays, *zip(self._flat_weights_names, self._flat_weights, strict=True)):
+        for what, tensor in (*arrays, *zip(self._flat_weights_names, weights, strict=True)):
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"{name}: expected {what} to be a tensor, got {type(tensor).__name__}")
             if not tensor.is_cpu:
                 raise RuntimeError(f"{name}: expected {what} on the CPU, got {tensor.device}; torch.nn has others")
             if tensor.dtype not in _OF_TAPE or tensor.dtype != x.dtype:
@@ -287,9 +289,14 @@ class _Recurrent(nn.RNNBase):
         """As torch.nn's: (output, h_n), for LSTM (output, (h_n, c_n))."""
         packed = isinstance(input, PackedSequence)
         x, batch_sizes, sorted_indices, unsorted_indices = input if packed else (input, None, None, None)
+        if not isinstance(x, Tensor):
+            raise TypeError(f"input: expected a tensor or a PackedSequence, got {type(x).__name__}")
         if not packed and x.dim() not in (2, 3):
             raise ValueError(f"input: expected 2 or 3 dimensions, got {x.dim()}")
         states = 2 if self.mode == "LSTM" else 1
+        if states == 2 and hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):
+            raise TypeError(f"hx: expected a pair (h_0, c_0), got {type(hx).__name__}")
+        flat = [getattr(self, weight) for weight in self._flat_weights_names]  # as they are now: see functional_call
         time = 1 if self.batch_first else 0
         given = None if hx is None else tuple(hx) if states == 2 else (hx,)
         alone = not packed and x.dim() == 2  # one sequence without a batch
@@ -302,8 +309,8 @@ class _Recurrent(nn.RNNBase):
             given = (x.new_zeros(self.num_layers * directions, N, self.hidden_size),) * states
         elif sorted_indices is not None:
             given = tuple(s.index_select(1, sorted_indices) for s in given)
-        self._check(x, given, batch_sizes)
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given, *self._flat_weights))
+        self._check(x, flat, given, batch_sizes)
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given, *flat))
         per = 4 if self.bias else 2
         recurrence = _pass(training, x)
         finals: list[list[Tensor]] = [[], []]
@@ -311,7 +318,7 @@ class _Recurrent(nn.RNNBase):
             outputs = []
             for direction in range(directions):
                 index = layer * directions + direction
-                weights = (*self._flat_weights[index * per : (index + 1) * per], None, None)[:4]
+                weights = (*flat[index * per : (index + 1) * per], None, None)[:4]
                 h0, c0 = (*(s[index] for s in given), None)[:2]
                 h, *final, _ = recurrence(
                     x, batch_sizes, h0, c0, *weights, _CELLS[self.mode], direction == 1, self.batch_first, training
@@ -335,8 +342,8 @@ _DOC = """{title}
 
     In place of torch.nn.{name}: the same arguments, parameters, state dict, inputs (dense, PackedSequence, or one
     sequence without a batch) and outputs{but}. CPU, float32 and float64. The forward pass leaves {panels} × hidden_size
-    numbers a step for the backward pass, which may be taken as often as wanted; a second derivative is not there.
-    The number of threads is torch.get_num_threads().
+    numbers a step for the backward pass, which may be taken as often as wanted; a second derivative, and the transforms
+    of torch.func, are not there. The number of threads is torch.get_num_threads().
 
     Parameters
     ----------
