@@ -282,8 +282,8 @@ class _Recurrent(nn.RNNBase):
                 raise TypeError(f"{name}: expected {what} of {expected}, got {tensor.dtype}")
         self.check_input(x, batch_sizes)
         expected_size = self.get_expected_hidden_size(x, batch_sizes)
-        for what, state in zip(("hidden[0]", "hidden[1]"), states, strict=False):
-            self.check_hidden_size(state, expected_size, f"Expected {what} size {{}}, got {{}}")
+        for k, state in enumerate(states):
+            self.check_hidden_size(state, expected_size, f"Expected hidden[{k}] size {{}}, got {{}}")
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """As torch.nn's: (output, h_n), for LSTM (output, (h_n, c_n))."""
