@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import rnnfast
 from rnnfast import GRU, LSTM, RNN, Dense, Embedding
+from rnnfast.layers import Recurrent
 
 N, T, D, H = 3, 4, 2, 3
 LENGTHS = np.array([4, 0, 2])
@@ -19,12 +20,7 @@ CELLS = rnnfast.cells()
 
 
 def make(cell: str, *sizes: int, **options: Any) -> Any:
-    kind = LSTM if cell == "lstm" else GRU if cell.startswith("gru") else RNN
-    if kind is RNN:
-        options["activation"] = cell.removeprefix("rnn_")
-    if cell == "gru_reset_before":
-        options["reset_after"] = False
-    layer = kind(*sizes, dtype=np.float64, seed=0, **options)
+    layer = Recurrent(cell, *sizes, dtype=np.float64, seed=0, **options)
     layer.vector[...] = np.random.default_rng(1).normal(0, 0.6, layer.size)  # biases too, without symmetry
     return layer
 
@@ -199,6 +195,14 @@ def test_dropout_mask(p: float, dtype: Any) -> None:
 def blocks(layer: Any, name: str) -> list[np.ndarray]:
     value = layer.parameters[name]
     return np.split(value, value.shape[1] // layer.hidden_size, axis=1)
+
+
+def test_the_cells_of_the_classes() -> None:
+    assert [RNN(2, 3, activation=a).cell for a in ("tanh", "relu", "sigmoid")] == rnnfast.cells()[:3]
+    assert [GRU(2, 3, reset_after=after).cell for after in (True, False)] == ["gru", "gru_reset_before"]
+    assert LSTM(2, 3).cell == "lstm"
+    with pytest.raises(TypeError, match="reset_after: expected True or False, got 1"):
+        GRU(2, 3, reset_after=1)
 
 
 @pytest.mark.parametrize("kind", [RNN, LSTM, GRU])
