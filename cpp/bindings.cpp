@@ -459,8 +459,7 @@ PYBIND11_MODULE(_core, m) {
     } catch (const std::runtime_error& error) {
         throw py::import_error(error.what());
     }
-    default_threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-    openmp_threads_at_import = kernels->openmp_threads();
+    set_default_threads(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 #if !defined(_WIN32)
     pthread_atfork(nullptr, nullptr, [] { forked_child = true; });
 #endif
@@ -510,7 +509,7 @@ PYBIND11_MODULE(_core, m) {
         const Cell& cell = find_cell(name);
         return py::make_tuple(cell.weight_blocks, cell.bias_blocks, cell.states);
     });
-    m.def("set_num_threads", [](const py::object& n) { default_threads = positive_threads(n); });
+    m.def("set_num_threads", [](const py::object& n) { set_default_threads(positive_threads(n)); });
     m.def("get_num_threads", [] { return unforked_threads(); });
     m.def("instruction_sets", &instruction_set_list);
     m.def("compiler", &compiler);

@@ -17,7 +17,7 @@ namespace rnnfast {
 
 inline const KernelTable* kernels = nullptr;  // set once, at import
 inline std::atomic<int> default_threads{1};
-inline int openmp_threads_at_import = 1;
+inline std::atomic<int> openmp_threads{1};     // that OpenMP would have taken when default_threads was set, or since
 inline std::atomic<bool> forked_child{false};  // the parent's OpenMP team does not exist here, and waiting for it hangs
 
 inline const Cell& find_cell(const py::object& cell) {
@@ -39,10 +39,16 @@ inline int positive_threads(const py::object& value) {
     return static_cast<int>(std::min(n, most));
 }
 
+inline void set_default_threads(int n) {
+    default_threads = n;
+    openmp_threads = kernels->openmp_threads();
+}
+
 // What was set, or the limit that was put on OpenMP since.
 inline int unforked_threads() {
     const int limit = kernels->openmp_threads();
-    return limit < openmp_threads_at_import ? std::min(limit, default_threads.load()) : default_threads.load();
+    if (limit > openmp_threads) openmp_threads = limit;
+    return limit < openmp_threads ? std::min(limit, default_threads.load()) : default_threads.load();
 }
 
 inline int threads_by_default() { return forked_child ? 1 : unforked_threads(); }

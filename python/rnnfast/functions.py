@@ -364,8 +364,8 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """How many threads a call uses that does not say so itself; see :func:`set_num_threads`.
 
-    Where OpenMP has been limited to fewer since the import, in the calling thread, as ``threadpoolctl`` does it for all
-    libraries of the process, it is so many.
+    Where OpenMP has been limited to fewer since then, in the calling thread, as ``threadpoolctl`` does it for all
+    libraries of the process (and ``torch.set_num_threads``, where PyTorch shares the OpenMP library), it is so many.
 
     Examples
     --------
