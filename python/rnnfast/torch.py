@@ -74,6 +74,12 @@ def _weights(cell: str, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: T
     return Wx, Wh, np.concatenate([b_x[:n] + b_h[:n], b_x[n:], b_h[n:]])
 
 
+def _threads(rows: int, w_ih: Tensor, w_hh: Tensor) -> int:
+    """Between operations of others threads sleep: waking one takes as long as ten million flops."""
+    flops = 2 * rows * (w_ih.numel() + w_hh.numel())
+    return max(1, min(torch.get_num_threads(), flops // 10_000_000))
+
+
 # ---- the two passes of one layer in one direction
 
 
@@ -106,7 +112,7 @@ def forward_pass(
         _lengths(batch_sizes),
         reverse,
         False,
-        torch.get_num_threads(),
+        _threads(rows, w_ih, w_hh),
         None,
         _rows(h.numpy(), batch_sizes, batch_first),
         batch_sizes is not None,
@@ -149,7 +155,7 @@ def backward_pass(
         kept,
         _rows(_array(dh), batch_sizes, batch_first),
         (_array(dh_n), _array(dc_n)) if cell == "lstm" else (_array(dh_n),),
-        torch.get_num_threads(),
+        _threads(2 * (x.numel() // x.shape[-1]), w_ih, w_hh),
         with_dx,
         (*out, _rows(dx.numpy(), batch_sizes, batch_first)) if with_dx else out,
         True,
@@ -343,7 +349,8 @@ _DOC = """{title}
     In place of torch.nn.{name}: the same arguments, parameters, state dict, inputs (dense, PackedSequence, or one
     sequence without a batch) and outputs{but}. CPU, float32 and float64. The forward pass leaves {panels} × hidden_size
     numbers a step for the backward pass, which may be taken as often as wanted; a second derivative, and the transforms
-    of torch.func, are not there. The number of threads is torch.get_num_threads().
+    of torch.func, are not there. The number of threads is torch.get_num_threads(),
+    and less for small layers.
 
     Parameters
     ----------
