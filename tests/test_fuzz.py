@@ -676,7 +676,7 @@ def with_threads(num_threads: Any) -> None:
 
 def surface() -> dict[str, Callable[[], tuple[Callable[..., Any], dict[str, Any]]]]:
     """For each name, a function that makes a callable and arguments that are right for it."""
-    from rnnfast import diagnostics, metrics, music, sampling
+    from rnnfast import convert, diagnostics, metrics, music, sampling
 
     f4, f8 = np.float32, np.float64
     ids, lengths = np.array([[1, 2, 3], [3, 0, 0]]), np.array([3, 1])
@@ -953,6 +953,31 @@ def surface() -> dict[str, Callable[[], tuple[Callable[..., Any], dict[str, Any]
                 model.transduce, X=X, lengths=None, beam_width=2, n_best=2, return_scores=True
             )
             calls[f"{form}: attention"] = bind(model.attention_weights, source=X[0], target=y[0])
+    theirs = rnnfast.GRU(3, 2, dtype=f8, seed=0)
+    W, R, B = convert.to_onnx(theirs)
+    calls |= {
+        "convert.reorder_gates": bind(convert.reorder_gates, array=x, source="rzn", target="zrn", axis=2),
+        "convert.from_onnx": bind(
+            lambda **of: convert.from_onnx(**of).vector, W=W[0], R=R[0], B=B[0], cell="gru", linear_before_reset=1
+        ),
+        "convert.from_cs231n": bind(
+            lambda **of: convert.from_cs231n(**of).vector, Wx=np.ones((3, 8)), Wh=np.ones((2, 8)), b=row(*range(8))
+        ),
+        "convert.from_pytorch": bind(
+            lambda prefix, **of: convert.from_pytorch(of, prefix=prefix).vector, prefix="", **convert.to_pytorch(theirs)
+        ),
+        "convert.load_pytorch": bind(
+            lambda **of: (twin := rnnfast.GRU(3, 2, dtype=f8, seed=1), convert.load_pytorch(twin, of), twin.vector)[2],
+            **convert.to_pytorch(theirs),
+        ),
+        "convert.from_keras": bind(
+            lambda kernel, recurrent_kernel, bias, cell: (
+                convert.from_keras([kernel, recurrent_kernel, bias], cell).vector
+            ),
+            **dict(zip(("kernel", "recurrent_kernel", "bias"), convert.to_keras(theirs), strict=True)),
+            cell="gru",
+        ),
+    }
     for name, layer in layers.items():
         calls[name] = bind(
             layer,
@@ -986,7 +1011,19 @@ def surface() -> dict[str, Callable[[], tuple[Callable[..., Any], dict[str, Any]
 
 
 # Of an item; of an array for a flag; of what is no iterable; of what is given on: to a layer, an encoder, a loss.
-WORDS = ("token", "truth value", "iterable", "Wx", "keep_tape", "ids", "X", "targets", "target")
+WORDS = (
+    "token",
+    "truth value",
+    "iterable",
+    "Wx",
+    "keep_tape",
+    "ids",
+    "X",
+    "targets",
+    "target",
+    "weights",
+    "input_size",
+)
 LONG = ("max_length", "beam_width", "n_best", "max_epochs", "n")  # these say how long a call takes: no more than 7
 IN_PLACE = ("parameters", "gradients")  # written to
 

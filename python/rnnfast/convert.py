@@ -70,6 +70,13 @@ def reorder_gates(array: ArrayLike, source: str, target: str, axis: int = -1) ->
     (16, 3)
     """
     array = np.asarray(array)
+    for name, value, kind, text in (
+        ("source", source, str, "a str"),
+        ("target", target, str, "a str"),
+        ("axis", axis, int | np.integer, "an integer"),
+    ):
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected {text}, got {value!r}")
     if not source or len(set(source)) != len(source):
         raise ValueError(f"source: expected a letter of its own for each gate, got {source!r}")
     if sorted(source) != sorted(target):

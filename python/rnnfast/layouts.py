@@ -74,6 +74,8 @@ def entries_of(
 ) -> dict[str, Entry]:
     """The entries of some layers, by name, in the order that the system has."""
     lacks = _LACKS.get(system, {})
+    if not isinstance(cell, str):
+        raise TypeError(f"cell: expected a name, got {cell!r}")
     if cell not in CELLS or cell in lacks:
         why = f", which {system} lacks: {lacks[cell]}" if cell in lacks else ""
         raise ValueError(f"cell: expected one of {[c for c in CELLS if c not in lacks]}, got {cell!r}{why}")
@@ -147,6 +149,8 @@ def sizes_of(entries: dict[str, Entry], arrays: Mapping[str, Array]) -> tuple[Si
             votes["H"][columns // blocks] += 1
         if side == "h" or (side == "x" and layer == 0):
             votes["D" if side == "x" else "H"][rows[0]] += 1
+    for of in votes.values():
+        del of[0]  # no layer has such a size
     D, H = (of.most_common(1)[0][0] if of else symbol for symbol, of in votes.items())
     return D, H
 
@@ -287,6 +291,8 @@ def given_by_name(state_dict: Mapping[str, Any], prefix: str) -> dict[str, Array
     """The arrays whose names have the prefix."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"state_dict: expected a mapping of names to arrays, got {type(state_dict).__name__}")
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a str, got {prefix!r}")
     arrays = arrays_of({name: value for name, value in state_dict.items() if str(name).startswith(prefix)})
     projections = [name for name in arrays if re.search("weight_hr_l[0-9]", name)]
     if projections:

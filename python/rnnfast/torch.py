@@ -76,8 +76,9 @@ def _weights(cell: str, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None, b_hh: T
 
 def _threads(rows: int, w_ih: Tensor, w_hh: Tensor) -> int:
     """Between operations of others threads sleep: waking one takes as long as ten million flops."""
-    flops = 2 * rows * (w_ih.numel() + w_hh.numel())
-    return max(1, min(torch.get_num_threads(), flops // 10_000_000))
+    flops: int = 2 * rows * (w_ih.numel() + w_hh.numel())
+    most: int = torch.get_num_threads()
+    return max(1, min(most, flops // 10_000_000))
 
 
 # ---- the two passes of one layer in one direction
