@@ -98,6 +98,17 @@ def test_packed_rows(make_problem: Any, assert_same_bits: Any, cell: str, revers
                 assert_same_bits(got[name], expected[name])
 
 
+def test_token_ids(make_problem: Any, assert_same_bits: Any) -> None:
+    for reverse in (False, True):
+        p = make_problem("lstm", 5, 7, 9, 17, ids=True, ragged=True, reverse=reverse)
+        numbers = np.empty(tape_numbers("lstm", int(p.lengths.sum()), 17, np.dtype(np.float64)))
+        weights = ("lstm", p.x, p.Wx, p.Wh, p.b)
+        _core.forward(*weights, p.state, p.lengths, reverse, False, None, None, None, False, numbers)
+        tape = _core.kept_tape(*weights, p.lengths, reverse, False, numbers)
+        _, dWx, *_ = _core.backward(tape, p.dh, p.dstate, None, True, None)
+        assert_same_bits(dWx, p.run()["dWx"])
+
+
 def test_time_major_results(make_problem: Any, assert_same_bits: Any) -> None:
     p = make_problem("lstm", 3, 4, 5, 6, ragged=True)
     expected = p.run()

@@ -146,7 +146,7 @@ IMPORTS = {
     },
     "estimators": {"files"}
     | {f"estimators.{name}" for name in ["base", "classifier", "tagger", "regressor", "generator", "transducer"]},
-    "onnx": {"convert", "estimators", "estimators.base", "files", "functions", "layers", "network"},
+    "onnx": {"convert", "estimators", "estimators.base", "files", "functions", "layers", "layouts", "network"},
     "examples.example": set(),
     "examples.baselines": {"metrics", "preprocessing"},
     "examples.language_baselines": {"metrics", "preprocessing"},

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .convert import from_onnx, reorder_gates, to_onnx
+from .convert import from_onnx, to_onnx
 from .estimators import SequenceClassifier, SequenceRegressor, SequenceTagger
 from .estimators.base import SequenceEstimator
 from .files import ModelFileError, write_atomically
 from .functions import forward
 from .layers import Dense, Recurrent
+from .layouts import converted, entries_of
 from .network import Network
 
 try:
@@ -282,16 +283,11 @@ class _Recurrence(NamedTuple):
 
 
 def _weights(cell: str, W: Array, R: Array, B: Array | None) -> tuple[Any, ...]:
-    """Wx, Wh, b of the core from the rows of one direction."""
-    source, target = {"lstm": ("iofg", "ifgo"), "rnn": ("n", "n")}.get(cell.split("_")[0], ("zrn", "rzn"))
-    Wx, Wh = (reorder_gates(a, source, target, axis=0).T for a in (W, R))
-    if B is None:
-        return Wx, Wh, None
-    b_x, b_h = (reorder_gates(b, source, target) for b in np.split(B, 2))
-    if cell != "gru":
-        return Wx, Wh, b_x + b_h
-    n = 2 * len(b_x) // 3
-    return Wx, Wh, np.concatenate([b_x[:n] + b_h[:n], b_x[n:], b_h[n:]])
+    """Wx, Wh, b of the core from those of one direction."""
+    arrays = {"W[0]": W[None], "R[0]": R[None]} | ({} if B is None else {"B[0]": B[None]})
+    theirs, ours = (entries_of(system, cell, 1, 1, B is not None) for system in ("onnx", "rnnfast"))
+    found = converted(arrays, theirs, ours)
+    return found["Wx_l0"], found["Wh_l0"], found.get("b_l0")
 
 
 _DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}

@@ -280,8 +280,6 @@ class _Recurrent(nn.RNNBase):
         name = f"rnnfast.torch.{type(self).__name__}"
         arrays = [("input", x), *((f"hx[{k}]", s) for k, s in enumerate(states))]
         for what, tensor in (*arrays, *zip(self._flat_weights_names, weights, strict=True)):
-            if not isinstance(tensor, Tensor):
-                raise TypeError(f"{name}: expected {what} to be a tensor, got {type(tensor).__name__}")
             if not tensor.is_cpu:
                 raise RuntimeError(f"{name}: expected {what} on the CPU, got {tensor.device}; torch.nn has others")
             if tensor.dtype not in _OF_TAPE or tensor.dtype != x.dtype:
@@ -306,6 +304,9 @@ class _Recurrent(nn.RNNBase):
         flat = [getattr(self, weight) for weight in self._flat_weights_names]  # as they are now: see functional_call
         time = 1 if self.batch_first else 0
         given = None if hx is None else tuple(hx) if states == 2 else (hx,)
+        for k, s in enumerate(given or ()):
+            if not isinstance(s, Tensor):
+                raise TypeError(f"hx[{k}]: expected a tensor, got {type(s).__name__}")
         alone = not packed and x.dim() == 2  # one sequence without a batch
         if alone:
             x = x.unsqueeze(1 - time)
@@ -350,8 +351,7 @@ _DOC = """{title}
     In place of torch.nn.{name}: the same arguments, parameters, state dict, inputs (dense, PackedSequence, or one
     sequence without a batch) and outputs{but}. CPU, float32 and float64. The forward pass leaves {panels} × hidden_size
     numbers a step for the backward pass, which may be taken as often as wanted; a second derivative, and the transforms
-    of torch.func, are not there. The number of threads is torch.get_num_threads(),
-    and less for small layers.
+    of torch.func, are not there. The number of threads is torch.get_num_threads(), and less for small layers.
 
     Parameters
     ----------
