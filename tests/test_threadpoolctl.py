@@ -15,8 +15,9 @@ threadpoolctl = pytest.importorskip("threadpoolctl")
 @pytest.fixture
 def four() -> Any:
     before = rnnfast.get_num_threads()
-    rnnfast.set_num_threads(4)
-    yield
+    with threadpoolctl.threadpool_limits(3):  # whatever another test left, as torch.set_num_threads(1)
+        rnnfast.set_num_threads(4)
+        yield
     rnnfast.set_num_threads(before)
 
 

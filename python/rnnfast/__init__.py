@@ -30,7 +30,7 @@ from .functions import (
 del _threads
 
 if _TYPE_CHECKING:
-    from . import convert, datasets, diagnostics, examples, metrics, music, plots, reference, sampling
+    from . import convert, datasets, diagnostics, examples, metrics, music, parallel, plots, reference, sampling
     from .callbacks import Callback, History
     from .checkpoint import Checkpoint
     from .encoder_decoder import EncoderDecoder, Pairs
@@ -77,6 +77,7 @@ _LATER = {
     "layers": ["GRU", "LSTM", "RNN", "Dense", "Embedding"],
     "losses": ["softmax", "softmax_cross_entropy", "squared_error"],
     "network": ["Network"],
+    "parallel": ["parallel"],
     "optimizers": ["SGD", "AdaGrad", "Adam", "clip_by_global_norm", "clip_by_value"],
     "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize", "windows"],
     "sequences": ["Sequences"],
@@ -146,6 +147,7 @@ __all__ = [
     "music",
     "one_hot",
     "pad",
+    "parallel",
     "plots",
     "reference",
     "sampling",

@@ -142,6 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("--split-seed", type=_whole, default=0, help="of the cut of a file into parts (default: 0)")
     p.add_argument("--dtype", choices=("float32", "float64"), help="numbers to compute with")
     p.add_argument("--threads", type=_positive(int), help="OpenMP threads; otherwise one for each processor")
+    p.add_argument("--mpi", action="store_true", help="train on all processes of an mpiexec: each computes a part of"
+        " every batch; needs mpi4py")  # fmt: skip
     p.add_argument("--plot", metavar="FILE", help="draw the losses of the passes (.png, .svg, .pdf)")
     p.add_argument("--quiet", action="store_true", help="no progress, only the result")
     p.add_argument("--json", action="store_true", help="the result as one JSON object; implies --quiet")

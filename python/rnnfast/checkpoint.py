@@ -11,7 +11,7 @@ import copy
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,7 +98,7 @@ class Position:
     total: float = 0.0  # Σ loss · weight of these
     weight: float = 0.0
     seconds: float = 0.0
-    state: Any = None  # a tuple of arrays that the next step starts from, where it does
+    state: Any = None  # a tuple of arrays that the next step starts from, where it does and is to be written
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Checkpoints:
         held_out: Any,
         optimizer: Any,
         rng: np.random.Generator,
-        **settings: Any,
+        settings: Mapping[str, Any],
     ) -> None:
         self.all = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         paths = [os.path.realpath(checkpoint.path) for checkpoint in self.all]
@@ -154,11 +154,13 @@ class Checkpoints:
         paths = [checkpoint.path for checkpoint in self.all if os.path.exists(checkpoint.path)]
         return read_checkpoint(paths, self.model, self.optimizer, self.rng, self.facts, check) if paths else None
 
+    def due(self, done: int | None = None) -> list[Checkpoint]:
+        """Those that are written after so many steps of a pass; all where it ends, or is broken off."""
+        return [one for one in self.all if done is None or (one.every is not None and done % one.every == 0)]
+
     def write(self, run: Progress, done: int | None = None) -> None:
-        """Write all of them, or those that want it after so many steps of a pass."""
-        for checkpoint in self.all:
-            if done is not None and (checkpoint.every is None or done % checkpoint.every):
-                continue
+        """Write those that are due."""
+        for checkpoint in self.due(done):
             if np.isfinite(self.model.vector).all():  # else the pass ends with an error: what is written is better
                 write_checkpoint(checkpoint.path, self.model, self.optimizer, self.rng, run, self.facts)
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import datasets as data_sets
-from . import estimators, examples, metrics, music, tasks
+from . import estimators, examples, metrics, music, parallel, tasks
 from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .estimators import SequenceClassifier, SequenceGenerator, SequenceRegressor, SequenceTagger, SequenceTransducer
@@ -111,28 +111,46 @@ class ProgressBar(Callback):
 
 
 def train(options: argparse.Namespace) -> None:
+    """Train, on all ranks with --mpi; of an error that all have, rank 0 alone speaks."""
+    if not options.mpi:
+        return _train(options, parallel.Ranks(parallel.Alone()))
+    if importlib.util.find_spec("mpi4py") is None:
+        raise CommandError('--mpi needs mpi4py: pip install "rnnfast[mpi]"')
+    from mpi4py import MPI
+
+    ranks = None
+    try:
+        with parallel.job(MPI.COMM_WORLD) as ranks:
+            _train(options, ranks)
+    except (Exception, KeyboardInterrupt) as error:
+        if ranks is not None and not ranks.speaks:
+            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from error
+        raise
+
+
+def _train(options: argparse.Namespace, ranks: parallel.Ranks) -> None:
     settings: dict[str, Any] = {name: getattr(options, name) for name in ("target", "window", "horizon")}
     example = _example(options, settings)
     path = Path(options.save or f"{example.name}.safetensors")
-    _check_destination(path, example.estimator)
-    _check_plot(options.plot)
     checkpoint = path.with_name(f"{path.stem}.checkpoint.safetensors")
-    if options.resume and not checkpoint.exists():
-        raise CommandError(
-            f"--resume: expected a run that was broken off, whose checkpoint is {checkpoint}; found none"
-        )
-    if checkpoint.exists() and not options.resume:
-        raise CommandError(f"{checkpoint}: a run that was broken off left this; go on with --resume, or delete it")
+    if ranks.rank == 0:  # which alone writes
+        _check_destination(path, example.estimator)
+        _check_plot(options.plot)
+        _check_checkpoint(checkpoint, options.resume)
     progress = ProgressBar()
     callbacks = [Checkpoint(checkpoint, options.checkpoint_every), *([] if options.quiet else [progress])]
     model = example.make(**_changes(options, example.estimator), callbacks=callbacks)
     parts = example.load(False)
-    if not options.quiet:
+    if not options.quiet and ranks.rank == 0:
         kinds = {"train": "training", "valid": "validation", "test": "held-out"}
         sizes = ", ".join(f"{n:,} {kinds[part]}" for part, n in parts.sizes().items())
         print(f"{example.name}: {sizes} {_unit(parts)}", flush=True)
     started = time.perf_counter()
-    example.train(model, parts)
+    example.train(model, parts, comm=ranks)
+    if ranks.rank:
+        if model.history_.stop_reason == "interrupted":
+            raise KeyboardInterrupt
+        return
     seconds = progress.seconds or time.perf_counter() - started
     history = model.history_
     resumable = f"the run goes on with --resume, from {checkpoint}"
@@ -241,6 +259,13 @@ def _check_destination(path: Path, estimator: type[Any]) -> None:
             estimators.load(path)
         except (ModelFileError, OSError) as error:
             raise CommandError(f"--save {path}: a file stands there that is not a model; name another path") from error
+
+
+def _check_checkpoint(path: Path, resume: bool) -> None:
+    if resume and not path.exists():
+        raise CommandError(f"--resume: expected a run that was broken off, whose checkpoint is {path}; found none")
+    if path.exists() and not resume:
+        raise CommandError(f"{path}: a run that was broken off left this; go on with --resume, or delete it")
 
 
 def _check_plot(path: str | None) -> None:

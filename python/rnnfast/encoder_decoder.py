@@ -20,6 +20,7 @@ from .finite import check, check_parameters
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask, size_of
 from .losses import softmax
 from .network import Model, check_options
+from .random_rows import normal
 from .sequences import Sequences
 
 __all__ = ["Attention", "Encoded", "EncoderDecoder", "Pairs"]
@@ -333,7 +334,7 @@ class EncoderDecoder(Model):
             h = self.attention.forward(h, encoded.projected, encoded.lengths, lengths=n, training=training)
         mask = None
         if training and self.dropout:
-            mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+            mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype, self.share)
             h = h * mask  # attention needs its own outputs again
         self._keep(training, (source_mask, target_mask, mask))
         return self.dense.forward(h, lengths=lengths, training=training)
@@ -404,15 +405,15 @@ class EncoderDecoder(Model):
 
     def _encode(self, source: ArrayLike, lengths: ArrayLike | None, training: bool) -> tuple[Encoded, Array | None]:
         h, mask = self._embed(self.source_embedding, source, lengths, training)
-        L, directions, N = self.encoder.num_layers, self.encoder.directions, len(h)
+        L, directions, N, H = self.encoder.num_layers, self.encoder.directions, len(h), self.encoder.hidden_size
         start = None
         if training and self.initial_state_std:
-            shape = (self.encoder.states, L * directions, N, self.encoder.hidden_size)
-            start = tuple(self.rng.normal(0, self.initial_state_std, shape).astype(self.dtype))
+            shape = (self.encoder.states, L * directions, N, H)
+            start = tuple(normal(self.rng, self.initial_state_std, shape, 2, self.share).astype(self.dtype))
         memory, final = self.encoder.forward(h, start, lengths=lengths, training=training)
         state = []
         for s, bridge in zip(final, self.bridge, strict=True):
-            ends = s.reshape(L, directions, N, -1).swapaxes(1, 2).reshape(L, N, -1)  # both directions side by side
+            ends = s.reshape(L, directions, N, H).swapaxes(1, 2).reshape(L, N, directions * H)  # side by side
             state.append(np.stack([dense.forward(e, training=training) for dense, e in zip(bridge, ends, strict=True)]))
         n = None if lengths is None else np.asarray(lengths, np.int64)
         projected = None if self.attention is None else self.attention.project(memory, n, training=training)
@@ -424,7 +425,8 @@ class EncoderDecoder(Model):
         result = []
         for d, bridge in zip(d_state, self.bridge, strict=True):
             ends = np.stack([dense.backward(e) for dense, e in zip(bridge, d, strict=True)])  # (L, N, directions * H)
-            result.append(ends.reshape(*ends.shape[:2], -1, H).swapaxes(1, 2).reshape(-1, ends.shape[1], H))
+            L, N, width = ends.shape
+            result.append(ends.reshape(L, N, width // H, H).swapaxes(1, 2).reshape(L * width // H, N, H))
         return tuple(result)
 
     def _embed(
@@ -436,7 +438,7 @@ class EncoderDecoder(Model):
         h = embedding.forward(x, lengths=lengths, training=training)
         if not (training and self.dropout):
             return h, None
-        mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+        mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype, self.share)
         h *= mask
         return h, mask
 

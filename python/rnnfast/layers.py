@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import _core
 from .finite import check, check_parameters, first_gradient, first_state
 from .passes import Passes
+from .random_rows import Share, uniform
 
 __all__ = ["GRU", "LSTM", "RNN", "Dense", "Embedding", "Layer"]
 
@@ -28,6 +29,8 @@ Initializer = Literal["orthogonal", "identity", "uniform"]
 
 class Layer(Passes):
     """Named parameters and gradients: views into the vectors ``vector`` and ``gradient_vector``."""
+
+    share: Share | None = None  # which rows of a batch it is given, where that is not all of them
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: DTypeLike, check_finite: bool = False) -> None:
         self.name = type(self).__name__  # in messages; a model gives its own
@@ -307,7 +310,7 @@ class Recurrent(Layer):
         for layer in range(self.num_layers):
             mask = None
             if layer and training and self.dropout:
-                mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+                mask = dropout_mask(self.rng, h.shape, self.dropout, self.dtype, self.share)
                 h *= mask  # only the mask is needed again
             both = None  # the outputs of both directions, side by side; the core checks the shape of x
             if self.bidirectional and np.ndim(h) >= 2:
@@ -584,9 +587,11 @@ class GRU(Recurrent):
         super().__init__(cell, input_size, hidden_size, num_layers, bidirectional, dropout, **options)
 
 
-def dropout_mask(rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype[Any]) -> Array:
+def dropout_mask(
+    rng: np.random.Generator, shape: tuple[int, ...], p: float, dtype: np.dtype[Any], share: Share | None = None
+) -> Array:
     """0 with probability p, else 1 / (1 - p) (Srivastava et al. 2014, inverted)."""
-    mask: Array = (rng.random(shape, dtype=np.float32) >= np.float32(p)).astype(dtype)
+    mask: Array = (uniform(rng, shape, share) >= np.float32(p)).astype(dtype)
     mask *= dtype.type(1 / (1 - p))
     return mask
 

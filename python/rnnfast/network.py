@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, check_flags, dropout_mask, size_of
 from .passes import Passes
+from .random_rows import Share, normal
 
 __all__ = ["Model", "Network", "check_options"]
 
@@ -48,6 +49,16 @@ class Model(Passes):
     def check_finite(self, value: bool) -> None:
         for layer in self.layers.values():
             layer.check_finite = value
+
+    @property
+    def share(self) -> Share | None:
+        """Which rows of a batch the model is given, where that is not all of them: set by fit on several ranks."""
+        return next(iter(self.layers.values())).share
+
+    @share.setter
+    def share(self, value: Share | None) -> None:
+        for layer in self.layers.values():
+            layer.share = value
 
     @property
     def state(self) -> tuple[Array, ...] | None:
@@ -241,12 +252,12 @@ class Network(Model):
                 conditioned = True
         h = self._embed(x, lengths, training)
         if self.embeddings and dropping:
-            before = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+            before = dropout_mask(self.rng, h.shape, self.dropout, self.dtype, self.share)
             h *= before
         if state is None and training and self.initial_state_std > 0:
             shape = (self.recurrent.num_layers * self.recurrent.directions, len(h), self.recurrent.hidden_size)
             state = tuple(
-                self.rng.normal(0, self.initial_state_std, shape).astype(self.dtype)
+                normal(self.rng, self.initial_state_std, shape, 1, self.share).astype(self.dtype)
                 for _ in range(self.recurrent.states)
             )
         h, final = self.recurrent.forward(h, state, lengths=lengths, training=training)
@@ -255,7 +266,7 @@ class Network(Model):
             top = final[0][-self.recurrent.directions :]  # (directions, N, H)
             h = np.concatenate(list(top), axis=1)
         if dropping:
-            after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype)
+            after = dropout_mask(self.rng, h.shape, self.dropout, self.dtype, self.share)
             h *= after
         self._keep(training, (before, after, conditioned))
         return self.dense.forward(h, lengths=lengths if self.per_step else None, training=training)

@@ -12,16 +12,18 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .callbacks import BrokenOff, Callback, History, Interrupt
-from .checkpoint import Checkpoint, Checkpoints, Position, Progress, generator_state, restore_generator
+from .checkpoint import Checkpoint, Checkpoints, Position, Progress, facts_of, generator_state, restore_generator
 from .finite import NotFiniteError, checking
 from .losses import softmax_cross_entropy, squared_error
 from .optimizers import Adam
+from .parallel import Alone, Ranks, all_ranks
 from .passes import one_trainer
 from .preprocessing import batches
 from .sequences import Sequences
@@ -38,6 +40,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+@all_ranks
 def fit(
     model: Any,
     x: Any,
@@ -65,6 +68,7 @@ def fit(
     callbacks: Iterable[Callback] = (),
     checkpoint: str | os.PathLike[str] | Checkpoint | None = None,
     check_finite: bool = False,
+    comm: Any = None,
 ) -> History:
     """Train a model.
 
@@ -125,6 +129,12 @@ def fit(
         Look at inputs, parameters, states, outputs, losses and gradients, layer by layer, and end with an error that
         names the layer, row and step of the first NaN or infinity, in forward order for states and outputs, in
         backward order for gradients. Changes no bit, and takes some per cent of the time.
+    comm : communicator of mpi4py, process group of torch.distributed, or a Comm, optional
+        Train on several processes (ranks), each of which makes this call with the same arguments: docs/parallel.md.
+        `batch_size` is that of all of them together; each computes every ``size``-th sequence of a batch, and the
+        gradients are added up. What differs in the last bits is the order of that sum. Model, seed and checkpoint are
+        those of rank 0, on which alone callbacks are called and files written; they may change weights at the end of
+        a pass only. A stop or Ctrl-C on any rank is one on all.
 
     Returns
     -------
@@ -136,7 +146,7 @@ def fit(
         The loss is NaN or infinite, or with `check_finite` anything is: names pass and batch. The model keeps its best
         weights.
     RuntimeError
-        Another thread, or an enclosing call, trains the model.
+        Another thread, or an enclosing call, trains the model. ``parallel.RankError``: another rank failed.
     OSError
         A checkpoint cannot be written: the model is as after its last step, and the file as it was before.
     ModelFileError
@@ -183,7 +193,8 @@ def fit(
         raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)} or a function, and an optimizer with a "
                          f"learning_rate, got {schedule!r}")  # fmt: skip
     rng = np.random.default_rng(seed)
-    trainer = Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate, check_finite)
+    ranks: Ranks = comm
+    trainer = Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate, check_finite, ranks)
     callbacks = list(callbacks)
     if checkpoint is not None:
         if not isinstance(checkpoint, str | os.PathLike | Checkpoint):
@@ -201,13 +212,24 @@ def fit(
             order = list(batches(data.lengths, batch_size, shuffle=generator if shuffle else None, bucket=bucket))
             return order, sum(trainer.updates(data.lengths[rows]) for rows in order)
 
-        checkpoints = Checkpoints(
-            callbacks, model, data, held_out, optimizer, rng, loss=loss, normalizer=normalizer, schedule=schedule,
-            batch_size=batch_size, monitor=monitor, clip_norm=clip_norm, clip_value=clip_value, truncate=truncate,
-            carry_state=carry_state, shuffle=shuffle, bucket=bucket)  # fmt: skip
-        run = checkpoints.read(lambda at: trainer.check(at, data, plan(copy.deepcopy(at.generator))[0], carry_state))
+        settings = {
+            "loss": loss, "normalizer": normalizer, "schedule": schedule, "batch_size": batch_size, "monitor": monitor,
+            "clip_norm": clip_norm, "clip_value": clip_value, "truncate": truncate, "carry_state": carry_state,
+            "shuffle": shuffle, "bucket": bucket}  # fmt: skip
+        checkpoints = Checkpoints(callbacks, model, data, held_out, optimizer, rng, settings)
+        run = None
+        if ranks.rank == 0:
+            run = checkpoints.read(
+                lambda at: trainer.check(at, data, plan(copy.deepcopy(at.generator))[0], carry_state)
+            )
         run = run or Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
+        if ranks.size > 1:
+            rules = {"max_epochs": max_epochs, "target_loss": target_loss, "patience": patience, "tol": tol}
+            versions = {"version of rnnfast": version("rnnfast"), "version of numpy": np.__version__}
+            ranks.begin(facts_of(model, data, held_out, optimizer, **settings) | rules | versions, model.vector)
+            run = _start_alike(ranks, model, optimizer, rng, run)
         history = run.history
+        called = callbacks if ranks.rank == 0 else []
 
         def diverged(what: str) -> FloatingPointError:
             if run.best_weights is not None:
@@ -221,34 +243,35 @@ def fit(
                 return "target loss"
             return "no improvement" if patience is not None and run.waited >= patience else None
 
-        _call(callbacks, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
+        _call(called, "on_train_begin", {"epochs": max_epochs, "batches": -(-len(data) // batch_size)})
         reason = rule(history["loss"][-1]) if history["loss"] else None
-        with Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor):
+        with Interrupt() as interrupt, _rate_put_back(optimizer, run.learning_rate, factor), trainer.shares():
             trainer.interrupt = interrupt
             while reason is None and run.epoch < max_epochs:
                 epoch, begun = run.epoch, run.position is not None
                 at = run.position = run.position or Position(copy.deepcopy(rng))
                 start = time.perf_counter() - at.seconds
                 order, updates = plan(copy.deepcopy(at.generator) if begun else rng)
-                _call(callbacks, "on_epoch_begin", epoch, {"batches": updates})
-                parts = trainer.train(data, order, carry_state, at.done, at.state)
-                while at.done < updates and not (interrupt.pressed or model.stop_training):
+                _call(called, "on_epoch_begin", epoch, {"batches": updates})
+                carried, parts = None, trainer.train(data, order, carry_state, at.done, at.state)
+                while at.done < updates:
                     if factor is not SCHEDULES["constant"]:
                         rate = run.learning_rate * factor((epoch + at.done / updates) / max_epochs)
                         optimizer.learning_rate = rate  # type: ignore[attr-defined]
                     drawn = generator_state(getattr(model, "rng", None))
                     try:
                         part = next(parts)
-                    except BrokenOff:  # of this step nothing is left
+                    except BrokenOff:  # by Ctrl-C or stop_training: of this step nothing is left
                         restore_generator(getattr(model, "rng", None), drawn)
                         break
                     except NotFiniteError as error:
                         raise diverged(f"{error}, in pass {epoch}, batch {at.done}{trainer.place(error)}") from error
                     if not np.isfinite(part.loss):
                         raise diverged(f"loss is {part.loss} in pass {epoch}, batch {at.done}")
-                    at.total, at.weight, at.state = at.total + part.total, at.weight + part.weight, part.state
+                    at.total, at.weight, carried = at.total + part.total, at.weight + part.weight, part.state
                     at.done += 1
-                    _call(callbacks, "on_train_batch_end", at.done - 1, {"loss": part.loss, "steps": part.steps})
+                    at.state = ranks.whole(carried, trainer.share) if checkpoints.due(at.done) else None
+                    _call(called, "on_train_batch_end", at.done - 1, {"loss": part.loss, "steps": part.steps})
                     at.seconds = time.perf_counter() - start
                     if at.done < updates:
                         checkpoints.write(run, at.done)
@@ -257,25 +280,53 @@ def fit(
                 if whole and not np.isfinite(model.vector).all():
                     raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
                 if whole and held_out is not None:
-                    values = _evaluate(model, held_out, function, normalizer, batch_size, interrupt)
+                    values = _evaluate(model, held_out, function, normalizer, batch_size, interrupt, ranks)
                     whole = values is not None
                     logs.update({f"val_{name}": value for name, value in (values or {}).items()})
+                if not whole and checkpoints.all and at.state is None:
+                    at.state = ranks.whole(carried, trainer.share)
                 logs["seconds"] = time.perf_counter() - start
                 if whole:
                     run.finish_pass(logs, monitor, tol, model.vector)
-                    _call(callbacks, "on_epoch_end", epoch, logs)
+                    _call(called, "on_epoch_end", epoch, logs)
                     reason = rule(logs["loss"])
-                checkpoints.write(run)
-                if interrupt.pressed:
+                if ranks.rank == 0:
+                    checkpoints.write(run)
+                ranks.pressed, ranks.stop = ranks.pressed or interrupt.pressed, ranks.stop or model.stop_training
+                ranks.sum()
+                if ranks.size > 1:  # processors of another kind may step to other last bits
+                    _broadcast(ranks, model)
+                if ranks.pressed:
                     reason = "interrupted"
-                elif model.stop_training:
+                elif ranks.stop:
                     reason = "callback"
         history.stop_reason = reason or "max_epochs"
         keep_best = held_out is not None or patience is not None or history.stop_reason == "interrupted"
         if keep_best and run.best_weights is not None:
             model.vector[...] = run.best_weights
-        _call(callbacks, "on_train_end", {"stop_reason": history.stop_reason})
+            _broadcast(ranks, model)
+        ranks.end()
+        _call(called, "on_train_end", {"stop_reason": history.stop_reason})
         return history
+
+
+def _start_alike(ranks: Ranks, model: Any, optimizer: Any, rng: np.random.Generator, run: Progress) -> Progress:
+    """Weights, generators, optimiser and progress of rank 0, on every rank."""
+    _broadcast(ranks, model)
+    generators = [rng, getattr(model, "rng", None)]
+    moments = optimizer.state() if hasattr(optimizer, "state") else None
+    run, drawn, moments = ranks.share((run, [generator_state(each) for each in generators], moments))
+    for generator, was in zip(generators, drawn, strict=True):
+        restore_generator(generator, was)
+    if moments is not None:
+        optimizer.load_state(moments)
+    return run
+
+
+def _broadcast(ranks: Ranks, model: Any) -> None:
+    weights = np.ascontiguousarray(model.vector)
+    ranks.broadcast(weights)
+    model.vector[...] = weights
 
 
 @contextlib.contextmanager
@@ -334,23 +385,27 @@ def evaluate(
     _expect("data", data, "lengths", "batch")
     if data.y is None:
         raise ValueError("data: expected targets y, got None")
-    values = _evaluate(model, data, _loss(loss), normalizer, batch_size, Interrupt())
+    values = _evaluate(model, data, _loss(loss), normalizer, batch_size, Interrupt(), Ranks(Alone()))
     assert values is not None
     return values
 
 
 def _evaluate(
-    model: Any, data: Any, loss: Loss, normalizer: str, batch_size: int, interrupt: Interrupt
+    model: Any, data: Any, loss: Loss, normalizer: str, batch_size: int, interrupt: Interrupt, ranks: Ranks
 ) -> dict[str, float] | None:
-    """What `evaluate` returns; None once Ctrl-C is pressed."""
+    """What `evaluate` returns, over the shares of all ranks; None once Ctrl-C is pressed on any."""
     total = weight = correct = count = 0.0
     for rows in batches(data.lengths, batch_size):
+        rows = rows[ranks.share_of(len(rows)).rows]
+        if not len(rows):
+            continue
         x, y, lengths = data.batch(rows)
         try:
             with interrupt.breaking():
                 outputs = model.forward(x, lengths=lengths)
         except BrokenOff:
-            return None
+            ranks.pressed = True
+            break
         step_lengths = lengths if data.per_step else None
         w = weight_of(normalizer, lengths, data.per_step)
         total += loss(outputs, y, lengths=step_lengths, normalizer=normalizer)[0] * w
@@ -360,6 +415,9 @@ def _evaluate(
             valid = np.arange(y.shape[1]) < lengths[:, None] if data.per_step else np.ones(len(rows), bool)
             correct += float((right & valid).sum())
             count += float(valid.sum())
+    total, weight, correct, count = ranks.sum(None, total, weight, correct, count)
+    if ranks.pressed:
+        return None
     logs = {"loss": _mean(total, weight, normalizer)}
     if loss is softmax_cross_entropy:
         logs["accuracy"] = correct / count if count else 0.0

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..losses import softmax
 from ..network import Network
+from ..parallel import all_ranks
 from ..preprocessing import batches
 from ..sequences import Sequences
 from .base import (
@@ -82,6 +83,7 @@ class SequenceClassifier(SequenceEstimator):
     classes_: Array = field(init=False)
     encoder_: Encoder = field(init=False)
 
+    @all_ranks
     def fit(
         self,
         X: Any,
@@ -90,6 +92,7 @@ class SequenceClassifier(SequenceEstimator):
         lengths: ArrayLike | None = None,
         validation: tuple[Any, ...] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        comm: Any = None,
     ) -> Self:
         """Train on sequences and their labels.
 
@@ -103,6 +106,8 @@ class SequenceClassifier(SequenceEstimator):
             Instead of `validation_fraction`.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
+        comm : communicator, optional
+            Train on several processes: see :func:`rnnfast.fit`.
         """
         seed, table = self._seed(), X if lengths is None else None
         X = sequences_of(X, lengths)
@@ -136,6 +141,7 @@ class SequenceClassifier(SequenceEstimator):
             seed=seed,
             monitor="val_accuracy" if held_out else None,
             checkpoint=checkpoint,
+            comm=comm,
             fitted={"classes_": classes, "encoder_": encoder, **self._input_facts(table, encoder.size)},
         )
         return self

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..functions import Stream
 from ..losses import softmax
 from ..network import Network
+from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, batches
 from ..sampling import beam_search, log_softmax, sample_sequences
 from ..sequences import Sequences
@@ -138,6 +139,7 @@ class SequenceGenerator(SequenceEstimator):
     conditions_: Conditions = field(init=False)
     _forbidden: list[int] = field(init=False)  # tokens that are never generated
 
+    @all_ranks
     def fit(
         self,
         X: Any,
@@ -146,6 +148,7 @@ class SequenceGenerator(SequenceEstimator):
         lengths: ArrayLike | None = None,
         validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        comm: Any = None,
     ) -> Self:
         """Train on one long text, or on a list of sequences.
 
@@ -160,6 +163,8 @@ class SequenceGenerator(SequenceEstimator):
             Instead of `validation_fraction`, which of one long text is its end.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
+        comm : communicator, optional
+            Train on several processes: see :func:`rnnfast.fit`.
         """
         seed, truncate = self._seed(), PIECE if self.truncate is None else self.truncate
         for name, value in (("batch_size", self.batch_size), ("truncate", truncate)):
@@ -218,6 +223,7 @@ class SequenceGenerator(SequenceEstimator):
             shuffle=not whole,
             bucket=not whole,
             checkpoint=checkpoint,
+            comm=comm,
             fitted={
                 "encoder_": encoder,
                 "ends_": not whole,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..network import Network
+from ..parallel import all_ranks
 from ..preprocessing import batches
 from ..sequences import Sequences
 from .base import SequenceEstimator, with_parameters
@@ -77,6 +78,7 @@ class SequenceRegressor(SequenceEstimator):
     target_deviation_: Array = field(init=False)
     _shape: tuple[int, ...] = field(init=False)  # of the target of one sequence or step
 
+    @all_ranks
     def fit(
         self,
         X: Any,
@@ -85,6 +87,7 @@ class SequenceRegressor(SequenceEstimator):
         lengths: ArrayLike | None = None,
         validation: tuple[Any, ...] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        comm: Any = None,
     ) -> Self:
         """Train on sequences and their targets.
 
@@ -99,6 +102,8 @@ class SequenceRegressor(SequenceEstimator):
             Instead of `validation_fraction`. Of a time series, hold out its end, not random windows that overlap.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
+        comm : communicator, optional
+            Train on several processes: see :func:`rnnfast.fit`.
         """
         seed, table = self._seed(), X if lengths is None else None
         level = self.encoder_.level if self._goes_on() else self.level
@@ -139,6 +144,7 @@ class SequenceRegressor(SequenceEstimator):
             seed=seed,
             loss="squared_error",
             checkpoint=checkpoint,
+            comm=comm,
             fitted={
                 "encoder_": encoder,
                 "target_mean_": mean,

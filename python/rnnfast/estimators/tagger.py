@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..losses import softmax
 from ..metrics import entity_f1
 from ..network import Network
+from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, batches
 from ..sequences import Sequences
 from .base import SequenceEstimator, describe_labels, places, rebuild_labels, with_parameters
@@ -127,6 +128,7 @@ class SequenceTagger(SequenceEstimator):
     encoder_: Encoder = field(init=False)
     parts_: WordParts | None = field(init=False)
 
+    @all_ranks
     def fit(
         self,
         X: Any,
@@ -135,6 +137,7 @@ class SequenceTagger(SequenceEstimator):
         lengths: ArrayLike | None = None,
         validation: tuple[Any, ...] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        comm: Any = None,
     ) -> Self:
         """Train on sequences and their labels.
 
@@ -148,6 +151,8 @@ class SequenceTagger(SequenceEstimator):
             Instead of `validation_fraction`.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
+        comm : communicator, optional
+            Train on several processes: see :func:`rnnfast.fit`.
         """
         seed = self._seed()
         level = self.encoder_.level if self._goes_on() else self.level
@@ -196,6 +201,7 @@ class SequenceTagger(SequenceEstimator):
             normalizer=self.normalizer,
             monitor="val_accuracy" if held_out else None,
             checkpoint=checkpoint,
+            comm=comm,
             fitted={
                 "classes_": classes,
                 "encoder_": encoder,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..encoder_decoder import EncoderDecoder, Pairs
 from ..metrics import error_rate, exact_match
+from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, pad
 from ..sampling import beam_search, log_softmax
 from .base import SequenceEstimator, with_parameters
@@ -187,6 +188,7 @@ class SequenceTransducer(SequenceEstimator):
     targets_: Targets = field(init=False)
     longest_: tuple[int, int] = field(init=False)  # source and target of fit
 
+    @all_ranks
     def fit(
         self,
         X: Any,
@@ -195,6 +197,7 @@ class SequenceTransducer(SequenceEstimator):
         lengths: ArrayLike | None = None,
         validation: tuple[Any, ...] | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
+        comm: Any = None,
     ) -> Self:
         """Train on sources and their targets.
 
@@ -208,6 +211,8 @@ class SequenceTransducer(SequenceEstimator):
             Instead of `validation_fraction`. The pass with the least loss on it is kept.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
+        comm : communicator, optional
+            Train on several processes: see :func:`rnnfast.fit`.
         """
         self._check_max_length()
         if self.truncate is not None:
@@ -239,6 +244,7 @@ class SequenceTransducer(SequenceEstimator):
             held_out,
             seed=seed,
             checkpoint=checkpoint,
+            comm=comm,
             fitted={
                 "encoder_": encoder,
                 "targets_": targets,
