@@ -471,6 +471,8 @@ group = distributed.new_group([0, 1])
 for comm in (distributed, group):
     found = ranks.train("labels", comm, int(sys.argv[1]))
     np.savez("{path}" + sys.argv[1] + ".npz", **found)
+distributed.barrier()
+distributed.destroy_process_group()
 """
 
 

@@ -118,7 +118,8 @@ IMPORTS = {
     "datasets": {
         f"datasets.{name}" for name in ("fetching", "readers", "loaders_text", "loaders_words", "loaders_series")
     },
-    "estimators.encoding": {"preprocessing"},
+    "streaming": {"datasets.readers", "preprocessing"},
+    "estimators.encoding": {"preprocessing", "streaming"},
     "estimators.base": {
         "callbacks",
         "estimators.encoding",
@@ -126,6 +127,7 @@ IMPORTS = {
         "network",
         "optimizers",
         "preprocessing",
+        "streaming",
         "training",
     },
     "estimators.conditions": {"estimators.base", "estimators.encoding", "preprocessing"},
@@ -138,6 +140,7 @@ IMPORTS = {
             "parallel",
             "preprocessing",
             "sequences",
+            "streaming",
             *others,
         }
         for name, others in {

@@ -30,7 +30,19 @@ from .functions import (
 del _threads
 
 if _TYPE_CHECKING:
-    from . import convert, datasets, diagnostics, examples, metrics, music, parallel, plots, reference, sampling
+    from . import (
+        convert,
+        datasets,
+        diagnostics,
+        examples,
+        metrics,
+        music,
+        parallel,
+        plots,
+        reference,
+        sampling,
+        streaming,
+    )
     from .callbacks import Callback, History
     from .checkpoint import Checkpoint
     from .encoder_decoder import EncoderDecoder, Pairs
@@ -81,6 +93,7 @@ _LATER = {
     "optimizers": ["SGD", "AdaGrad", "Adam", "clip_by_global_norm", "clip_by_value"],
     "preprocessing": ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize", "windows"],
     "sequences": ["Sequences"],
+    "streaming": ["streaming"],
     "training": ["evaluate", "fit"],
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in [module, *names]}
@@ -157,6 +170,7 @@ __all__ = [
     "softmax_cross_entropy",
     "split",
     "squared_error",
+    "streaming",
     "tokenize",
     "windows",
 ]

@@ -95,6 +95,7 @@ class Position:
 
     generator: np.random.Generator  # as it was before the order of the pass was drawn
     done: int = 0  # steps of the optimiser
+    batches: int = 0  # that these steps finished
     total: float = 0.0  # Σ loss · weight of these
     weight: float = 0.0
     seconds: float = 0.0
@@ -173,7 +174,9 @@ def facts_of(model: Any, data: Any, held_out: Any, optimizer: Any, **settings: A
         facts |= {f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)}
     for name, part in (("training data", data), ("validation data", held_out)):
         if part is not None:
-            facts |= {f"sequences of the {name}": len(part), f"steps of the {name}": int(part.lengths.sum())}
+            facts[f"sequences of the {name}"] = len(part)
+            if hasattr(part, "lengths"):
+                facts[f"steps of the {name}"] = int(part.lengths.sum())
             facts[f"checksum of the {name}"] = part.checksum() if hasattr(part, "checksum") else None
     return facts
 
@@ -208,7 +211,7 @@ def write_checkpoint(
             )
         arrays |= {f"state.{k}": s for k, s in enumerate(carried)}
         at = {"generator": generator_state(position.generator), "states": len(carried)}
-        at |= {name: getattr(position, name) for name in ("done", "total", "weight", "seconds")}
+        at |= {name: getattr(position, name) for name in ("done", "batches", "total", "weight", "seconds")}
     settings = {
         "facts": facts,
         "shapes": {k: v.shape for k, v in state.items()},  # of the optimiser's state: a file has no numbers alone
@@ -304,7 +307,7 @@ def _position(at: dict[str, Any], arrays: dict[str, Array], rng: np.random.Gener
     restore_generator(generator, at["generator"])
     carried = tuple(arrays[f"state.{k}"] for k in range(at["states"]))
     total, weight, seconds = (float(at[name]) for name in ("total", "weight", "seconds"))
-    return Position(generator, at["done"], total, weight, seconds, carried or None)
+    return Position(generator, at["done"], int(at.get("batches", 0)), total, weight, seconds, carried or None)
 
 
 def generator_state(rng: np.random.Generator | None) -> Any:

@@ -25,6 +25,7 @@ __all__ = ["MEANS", "Loss", "Optimizer", "Trainer", "weight_of"]
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[float, Array]]
+Order = Iterable[tuple[Any, NDArray[np.int64]]]  # data, and rows of it
 MEANS = ("steps", "sequences", "both")  # normalizers under which the loss is a mean
 
 
@@ -43,6 +44,7 @@ class Part:
     weight: float
     steps: int  # valid ones
     state: Any  # after it, of this rank's rows, where the next one starts from that
+    ends: bool = True  # whether its batch is done
 
 
 class Trainer:
@@ -72,13 +74,11 @@ class Trainer:
         steps = int(lengths.max(initial=0))
         return 1 if self.truncate is None or not self.per_step else max(1, -(-steps // self.truncate))
 
-    def train(
-        self, data: Any, order: Iterable[NDArray[np.int64]], carry_state: bool, done: int = 0, state: Any = None
-    ) -> Iterator[Part]:
+    def train(self, order: Order, carry_state: bool, done: int = 0, state: Any = None) -> Iterator[Part]:
         """Train on the batches of a pass, a step of the optimiser for each item that is taken; `done` of them are, and
         the next one starts from `state`, of a whole batch."""
         whole = True
-        for rows in order:
+        for data, rows in order:
             updates = self.updates(data.lengths[rows])
             if done >= updates:
                 done -= updates
@@ -94,7 +94,7 @@ class Trainer:
             for part in self._batch(x, y, lengths, state, done):
                 done += 1
                 state = part.state if carry_state or done < updates else None
-                yield replace(part, state=state)
+                yield replace(part, state=state, ends=done == updates)
             done = 0
 
     @contextlib.contextmanager
@@ -106,14 +106,20 @@ class Trainer:
             if self.ranks.size > 1:
                 self.model.share = None
 
-    def check(self, at: Position, data: Any, order: list[NDArray[np.int64]], carry_state: bool) -> None:
+    def check(self, at: Position, order: Order, carry_state: bool) -> None:
         """A ValueError where no pass over these batches could be."""
-        ends = np.cumsum([self.updates(data.lengths[rows]) for rows in order])
-        if not 0 <= at.done <= ends[-1]:
-            raise ValueError(f"step {at.done} of a pass, while this run has {ends[-1]} in each")
+        end = 0  # steps up to the end of a batch: that which goes on, or the last
+        ends, data, rows = [0], None, np.zeros(0, np.int64)
+        for data, rows in order:
+            end += self.updates(data.lengths[rows])
+            ends.append(end)
+            if end > at.done:
+                break
+        if data is None or not 0 <= at.done <= end:
+            raise ValueError(f"step {at.done} of a pass, while this run has {end} in each")
         expected = None
         if at.done and (carry_state or at.done not in ends):
-            x, _, lengths = data.batch(order[min(int((ends <= at.done).sum()), len(order) - 1)])
+            x, _, lengths = data.batch(rows)
             self.model.forward(_piece(x, slice(1)), lengths=np.minimum(lengths, 1))
             expected = [(s.shape, s.dtype) for s in self.model.state]
         found = None if at.state is None else [(s.shape, s.dtype) for s in at.state]

@@ -32,6 +32,7 @@ from .trainer import MEANS, Loss, Optimizer, Trainer, weight_of
 __all__ = ["Callback", "History", "Sequences", "evaluate", "fit"]
 
 Array = NDArray[Any]
+Order = Iterator[tuple[Any, NDArray[np.int64]]]  # data, and rows of it
 LOSSES: dict[str, Loss] = {"cross_entropy": softmax_cross_entropy, "squared_error": squared_error}
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda part: 1.0,
@@ -207,10 +208,15 @@ def fit(
             callback.set_model(model)
         model.stop_training = False
 
-        def plan(generator: np.random.Generator) -> tuple[list[NDArray[np.int64]], int]:
-            """The batches of a pass, and how many steps of the optimiser they take."""
-            order = list(batches(data.lengths, batch_size, shuffle=generator if shuffle else None, bucket=bucket))
-            return order, sum(trainer.updates(data.lengths[rows]) for rows in order)
+        streamed = hasattr(data, "block")
+
+        def plan(generator: np.random.Generator) -> tuple[Order, int]:
+            """The batches of a pass, and how many steps of the optimiser they take; of a stream, how many they are."""
+            if streamed:
+                order = _block_by_block(data, batch_size, generator if shuffle else None, bucket)
+                return order, sum(-(-int(size) // batch_size) for size in data.sizes)
+            cut = list(batches(data.lengths, batch_size, shuffle=generator if shuffle else None, bucket=bucket))
+            return ((data, rows) for rows in cut), sum(trainer.updates(data.lengths[rows]) for rows in cut)
 
         settings = {
             "loss": loss, "normalizer": normalizer, "schedule": schedule, "batch_size": batch_size, "monitor": monitor,
@@ -219,9 +225,7 @@ def fit(
         checkpoints = Checkpoints(callbacks, model, data, held_out, optimizer, rng, settings)
         run = None
         if ranks.rank == 0:
-            run = checkpoints.read(
-                lambda at: trainer.check(at, data, plan(copy.deepcopy(at.generator))[0], carry_state)
-            )
+            run = checkpoints.read(lambda at: trainer.check(at, plan(copy.deepcopy(at.generator))[0], carry_state))
         run = run or Progress(learning_rate=getattr(optimizer, "learning_rate", 0.0))
         if ranks.size > 1:
             rules = {"max_epochs": max_epochs, "target_loss": target_loss, "patience": patience, "tol": tol}
@@ -253,14 +257,18 @@ def fit(
                 start = time.perf_counter() - at.seconds
                 order, updates = plan(copy.deepcopy(at.generator) if begun else rng)
                 _call(called, "on_epoch_begin", epoch, {"batches": updates})
-                carried, parts = None, trainer.train(data, order, carry_state, at.done, at.state)
-                while at.done < updates:
+                carried, parts, whole = None, trainer.train(order, carry_state, at.done, at.state), False
+                while True:
                     if factor is not SCHEDULES["constant"]:
-                        rate = run.learning_rate * factor((epoch + at.done / updates) / max_epochs)
+                        done = (at.batches if streamed else at.done) / updates
+                        rate = run.learning_rate * factor((epoch + done) / max_epochs)
                         optimizer.learning_rate = rate  # type: ignore[attr-defined]
                     drawn = generator_state(getattr(model, "rng", None))
                     try:
                         part = next(parts)
+                    except StopIteration:
+                        whole = True
+                        break
                     except BrokenOff:  # by Ctrl-C or stop_training: of this step nothing is left
                         restore_generator(getattr(model, "rng", None), drawn)
                         break
@@ -269,13 +277,13 @@ def fit(
                     if not np.isfinite(part.loss):
                         raise diverged(f"loss is {part.loss} in pass {epoch}, batch {at.done}")
                     at.total, at.weight, carried = at.total + part.total, at.weight + part.weight, part.state
-                    at.done += 1
+                    at.done, at.batches = at.done + 1, at.batches + part.ends
                     at.state = ranks.whole(carried, trainer.share) if checkpoints.due(at.done) else None
                     _call(called, "on_train_batch_end", at.done - 1, {"loss": part.loss, "steps": part.steps})
                     at.seconds = time.perf_counter() - start
-                    if at.done < updates:
+                    if streamed or at.done < updates:
                         checkpoints.write(run, at.done)
-                whole = at.done == updates  # a part of a pass is neither a loss to compare nor a line of the history
+                # A part of a pass is neither a loss to compare nor a line of the history.
                 logs = {"loss": _mean(at.total, at.weight, normalizer)}
                 if whole and not np.isfinite(model.vector).all():
                     raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
@@ -339,13 +347,27 @@ def _rate_put_back(optimizer: Any, rate: float, factor: Any) -> Iterator[None]:
             optimizer.learning_rate = rate
 
 
+def _block_by_block(
+    data: Any, batch_size: int, shuffle: np.random.Generator | None = None, bucket: bool = True
+) -> Order:
+    """The batches of a stream of blocks, each with the block that it is of; data in memory are one block."""
+    if not hasattr(data, "block"):
+        return ((data, rows) for rows in batches(data.lengths, batch_size, shuffle=shuffle, bucket=bucket))
+    rng = None if shuffle is None else np.random.default_rng(shuffle.integers(2**63))  # at once: the rest is drawn late
+    order = range(len(data.sizes)) if rng is None else rng.permutation(len(data.sizes))
+    blocks = (data.block(int(k)) for k in order)
+    return (
+        (block, rows) for block in blocks for rows in batches(block.lengths, batch_size, shuffle=rng, bucket=bucket)
+    )
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _data(x: Any, y: Any, lengths: Any, per_step: bool) -> Any:
     """A data set as it is, or Sequences of what was given."""
-    if not hasattr(x, "batch"):
+    if not (hasattr(x, "batch") or hasattr(x, "block")):
         return Sequences(x, y, lengths, per_step=per_step)
     if y is not None or lengths is not None:
         raise ValueError(f"y, lengths: expected None with a {type(x).__name__}, which has its own")
@@ -382,7 +404,8 @@ def evaluate(
     ['accuracy', 'loss']
     """
     _expect("model", model, "forward")
-    _expect("data", data, "lengths", "batch")
+    if not hasattr(data, "block"):
+        _expect("data", data, "lengths", "batch")
     if data.y is None:
         raise ValueError("data: expected targets y, got None")
     values = _evaluate(model, data, _loss(loss), normalizer, batch_size, Interrupt(), Ranks(Alone()))
@@ -395,11 +418,11 @@ def _evaluate(
 ) -> dict[str, float] | None:
     """What `evaluate` returns, over the shares of all ranks; None once Ctrl-C is pressed on any."""
     total = weight = correct = count = 0.0
-    for rows in batches(data.lengths, batch_size):
+    for part, rows in _block_by_block(data, batch_size):
         rows = rows[ranks.share_of(len(rows)).rows]
         if not len(rows):
             continue
-        x, y, lengths = data.batch(rows)
+        x, y, lengths = part.batch(rows)
         try:
             with interrupt.breaking():
                 outputs = model.forward(x, lengths=lengths)
@@ -465,6 +488,8 @@ def _check(
     if (truncate or carry_state) and getattr(model, "bidirectional", False):
         raise ValueError("truncate, carry_state: expected a model of one direction, got a bidirectional one, "
                          "which needs whole sequences")  # fmt: skip
+    if carry_state and hasattr(data, "block"):
+        raise ValueError("carry_state: expected data in memory, got a stream of blocks")
     if carry_state and (reordered or len(data) % batch_size):
         raise ValueError(
             "carry_state: expected shuffle=False, bucket=False and a number of sequences that batch_size divides, so "

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def read_classification(path: PathLike) -> tuple[list[str], list[str]]:
     OSError
         The file cannot be read: FileNotFoundError, IsADirectoryError, ...
     """
-    labels, texts = _two_columns(path, "label<TAB>text")
+    labels, texts = _whole(path, "label<TAB>text")
     return texts, labels
 
 
@@ -62,7 +63,7 @@ def read_pairs(path: PathLike) -> tuple[list[str], list[str]]:
     OSError
         The file cannot be read.
     """
-    return _two_columns(path, "source<TAB>target")
+    return _whole(path, "source<TAB>target")
 
 
 def read_tagging(path: PathLike, column: int | None = None) -> tuple[list[list[str]], list[list[str]]]:
@@ -89,14 +90,40 @@ def read_tagging(path: PathLike, column: int | None = None) -> tuple[list[list[s
         The file cannot be read.
     """
     lines = list(_lines(path))
-    first = next((line for _, line in lines if line.strip() and not line.startswith("#")), "")
+    form = tagging_form((line for _, line in lines), column)
+    sentences, tags = tagged(lines, path, form)
+    if not sentences:
+        raise ValueError(f"{path}: expected lines {form.expected}, got an empty file")
+    return sentences, tags
+
+
+class TaggingForm(NamedTuple):
+    """How the lines of a CoNLL file are cut."""
+
+    separator: str | None
+    width: int
+    conllu: bool
+    token: int
+    place: int  # of the tag
+    expected: str
+
+
+def tagging_form(lines: Iterable[str], column: int | None) -> TaggingForm:
+    """The form that the first token of a file tells."""
+    first = next((line for line in lines if line.strip() and not line.startswith("#")), "")
     separator = "\t" if "\t" in first else None
     width = len(first.split(separator))
     conllu = separator == "\t" and width == 10
     token, place = (1, 3) if conllu else (0, -1)
-    place = place if column is None else column
     expected = "the 10 columns of CoNLL-U" if conllu else f"token{'<TAB>' if separator else ' '}tag"
+    return TaggingForm(separator, width, conllu, token, place if column is None else column, expected)
 
+
+def tagged(
+    lines: Iterable[tuple[int, str]], path: PathLike, form: TaggingForm
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Tokens and tags of the sentences in some lines of a file."""
+    separator, width, conllu, token, place, expected = form
     sentences: list[list[str]] = []
     tags: list[list[str]] = []
     inside = False
@@ -121,8 +148,6 @@ def read_tagging(path: PathLike, column: int | None = None) -> tuple[list[list[s
             inside = True
         sentences[-1].append(fields[token])
         tags[-1].append(fields[place])
-    if not sentences:
-        raise ValueError(f"{path}: expected lines {expected}, got an empty file")
     return sentences, tags
 
 
@@ -145,27 +170,45 @@ def read_series(path: PathLike) -> Series:
     OSError
         The file cannot be read.
     """
-    rows = [(n, [c.strip() for c in row]) for n, row in _rows(path) if any(cell.strip() for cell in row)]
-    if len(rows) < 2:
-        raise ValueError(f"{path}: expected a line of names and lines of numbers, got {len(rows)} lines")
-    (number, header), *rows = rows
-    dated = _number(rows[0][1][0]) is None and rows[0][1][0].lower() not in MISSING
+    found = list(_series(path, _lines(path)))
+    dates = [date for _, _, date in found if date is not None]
+    return Series(found[0][0], np.array([values for _, values, _ in found]), dates or None)
+
+
+def series_rows(path: PathLike) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
+    """Yield the names of the columns and each row of numbers: a CSV file line by line."""
+    with open(path, "rb") as file:
+        lines = (line.removeprefix(codecs.BOM_UTF8) if k == 0 else line for k, line in enumerate(file))
+        for names, values, _ in _series(path, decoded((line.removesuffix(b"\n") for line in lines), path)):
+            yield names, values
+
+
+def _series(
+    path: PathLike, lines: Iterable[tuple[int, str]]
+) -> Iterator[tuple[list[str], NDArray[np.float64], str | None]]:
+    """Yield the names of the columns, and of each row its numbers and, where rows have such, its date."""
+    rows = ((n, [c.strip() for c in row]) for n, row in _rows(path, lines) if any(cell.strip() for cell in row))
+    first = list(itertools.islice(rows, 2))
+    if len(first) < 2:
+        raise ValueError(f"{path}: expected a line of names and lines of numbers, got {len(first)} lines")
+    number, header = first[0]
+    dated = _number(first[1][1][0]) is None and first[1][1][0].lower() not in MISSING
     names = header[dated:]
     if not names:
         raise ValueError(f"{path}:{number}: expected at least one column of numbers, got {header[0]!r} alone")
     for name in names:
         if _number(name) is not None or not name or names.count(name) > 1:
             raise ValueError(f"{path}:{number}: expected a header of different names, got {name!r}")
-    values = np.empty((len(rows), len(names)))
-    for row, (number, cells) in zip(values, rows, strict=True):
+    for number, cells in itertools.chain(first[1:], rows):
         if len(cells) != len(header):
             raise ValueError(f"{path}:{number}: expected {len(header)} columns as in the header, got {len(cells)}")
+        values = np.empty(len(names))
         for place, (name, cell) in enumerate(zip(names, cells[dated:], strict=True)):
             value = _number(cell)
             if value is None or not math.isfinite(value):
                 raise ValueError(f"{path}:{number}: column {name!r}: expected a finite number, got {cell!r}")
-            row[place] = value
-    return Series(names, values, [cells[0] for _, cells in rows] if dated else None)
+            values[place] = value
+        yield names, values, cells[0] if dated else None
 
 
 def read_text(path: PathLike) -> str:
@@ -197,8 +240,12 @@ def _shown(line: str) -> str:
 
 def _lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line; ValueError for the first that is not UTF-8."""
-    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
-    for number, line in enumerate(lines, start=1):
+    return decoded(Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), path)
+
+
+def decoded(lines: Iterable[bytes], path: PathLike, first: int = 1) -> Iterator[tuple[int, str]]:
+    """Yield number and text of some lines of a file, from its line `first` on."""
+    for number, line in enumerate(lines, start=first):
         try:
             yield number, line.removesuffix(b"\r").decode("utf-8")
         except UnicodeDecodeError as error:
@@ -206,9 +253,9 @@ def _lines(path: PathLike) -> Iterator[tuple[int, str]]:
             raise ValueError(f"{path}:{number}: expected UTF-8, got byte 0x{byte:02x} at column {place}") from None
 
 
-def _rows(path: PathLike) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: PathLike, lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows of a CSV file with the number of their last line."""
-    reader = csv.reader(line + "\n" for _, line in _lines(path))
+    reader = csv.reader(line + "\n" for _, line in lines)
     while True:
         try:
             row = next(reader)
@@ -219,9 +266,17 @@ def _rows(path: PathLike) -> Iterator[tuple[int, list[str]]]:
         yield reader.line_num, row
 
 
-def _two_columns(path: PathLike, expected: str) -> tuple[list[str], list[str]]:
+def _whole(path: PathLike, expected: str) -> tuple[list[str], list[str]]:
+    first, second = two_columns(_lines(path), path, expected)
+    if not first:
+        raise ValueError(f"{path}: expected lines {expected}, got an empty file")
+    return first, second
+
+
+def two_columns(lines: Iterable[tuple[int, str]], path: PathLike, expected: str) -> tuple[list[str], list[str]]:
+    """Both sides of the tab in some lines of a file."""
     first, second = [], []
-    for number, line in _lines(path):
+    for number, line in lines:
         if not line.strip():
             continue
         left, tab, right = line.partition("\t")
@@ -229,6 +284,4 @@ def _two_columns(path: PathLike, expected: str) -> tuple[list[str], list[str]]:
             raise ValueError(f"{path}:{number}: expected {expected}, got {_shown(line)}")
         first.append(left.strip())
         second.append(right.strip())
-    if not first:
-        raise ValueError(f"{path}: expected lines {expected}, got an empty file")
     return first, second

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -26,6 +27,7 @@ from ..files import ModelFileError, read_model, write_model
 from ..network import Model
 from ..optimizers import Adam
 from ..preprocessing import split
+from ..streaming import Blocks, Part, Source
 from ..training import fit
 from .encoding import Encoder, columns_of, sequences_of
 
@@ -124,6 +126,7 @@ class SequenceEstimator:
 
     _of_predict: ClassVar[tuple[str, ...]] = ()  # parameters that a fitted model still reads
     _estimator_type: ClassVar[str | None] = None  # "classifier" or "regressor" for scikit-learn
+    _needs_y: ClassVar[bool] = True
     network_: Any = field(init=False)  # what fit sets; vars(model) has none of it before
     history_: History = field(init=False)
     fitted_params_: dict[str, Any] = field(init=False)
@@ -161,10 +164,9 @@ class SequenceEstimator:
     def __sklearn_tags__(self) -> Any:
         from sklearn import utils
 
-        y = inspect.signature(type(self).fit).parameters["y"]  # type: ignore[attr-defined]
         tags = utils.Tags(
             estimator_type=self._estimator_type,
-            target_tags=utils.TargetTags(required=y.default is y.empty),
+            target_tags=utils.TargetTags(required=self._needs_y),
             input_tags=utils.InputTags(three_d_array=True),
         )
         if self._estimator_type == "classifier":
@@ -190,8 +192,8 @@ class SequenceEstimator:
     def _goes_on(self) -> bool:
         return bool(self.warm_start) and self.__sklearn_is_fitted__()
 
-    def _hold_out(self, n: int, seed: int | None, validation: Any = None) -> tuple[Array, Array]:
-        """Rows to train on, and rows to choose the best pass with: none where there is other data for that."""
+    def _part_held_out(self, validation: Any) -> float:
+        """Which part of the data chooses the best pass: none where there is other data for that."""
         if validation is not None and (not isinstance(validation, tuple | list) or len(validation) not in (2, 3)):
             got = f"{len(validation)} items" if hasattr(validation, "__len__") else type(validation).__name__
             raise ValueError(f"validation: expected (X, y) or (X, y, lengths), got {got}")
@@ -199,7 +201,12 @@ class SequenceEstimator:
         part = self.validation_fraction
         if not isinstance(part, int | float | np.number) or not 0 <= part < 1:
             raise ValueError(f"validation_fraction: expected 0 <= part < 1, got {part}")
-        if part == 0 or validation is not None:
+        return 0.0 if validation is not None else float(part)
+
+    def _hold_out(self, n: int, seed: int | None, validation: Any = None) -> tuple[Array, Array]:
+        """Rows to train on, and rows to choose the best pass with."""
+        part = self._part_held_out(validation)
+        if part == 0:
             return np.arange(n), np.arange(0)
         try:
             train, valid = split(n, (1 - part, part), 0 if seed is None else seed)
@@ -208,6 +215,79 @@ class SequenceEstimator:
                 f"validation_fraction = {part}: {n} sequences are too few to hold a part out; pass more, or 0"
             ) from error
         return train, valid
+
+    _learnt: ClassVar[tuple[str, ...]]  # the fitted attributes beside the network
+
+    def _learn_source(self, train: Part, whole: Part) -> None:
+        """Set the fitted attributes from the sequences to train on; labels also from those that are held out."""
+        raise NotImplementedError
+
+    def _encoded(self, X: Any, y: Any) -> Any:
+        """The sequences of a block, and what is said of each, as the network reads them."""
+        raise NotImplementedError
+
+    def _fit_source(
+        self,
+        source: Source,
+        y: Any,
+        lengths: Any,
+        validation: Any,
+        checkpoint: Any,
+        comm: Any,
+        by_accuracy: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Train on data that are read a block at a time."""
+        if y is not None or lengths is not None:
+            raise ValueError("y, lengths: expected None with a source, which has its own")
+        seed = self._seed()
+        fraction = self._part_held_out(None if isinstance(validation, Source) else validation)
+        whole = Part(source)
+        train, valid = (Part(source, fraction, seed or 0, held_out) for held_out in (False, True))
+        if isinstance(validation, Source):
+            train, valid = whole, Part(validation)
+        learner = type(self)(**self.get_params())
+        if self._goes_on():
+            vars(learner).update(vars(self))
+            network = self.network_
+        else:
+            if not len(train) or (fraction and not len(valid)):
+                raise ValueError(
+                    f"validation_fraction = {fraction}: {len(whole)} sequences are too few to hold a part out; pass "
+                    "more, or 0"
+                )
+            learner._learn_source(train, whole)
+            network = learner._build(seed)
+        held_out: Any = Blocks(valid, learner._encoded, network.per_step) if len(valid) else None
+        if validation is not None and not isinstance(validation, Source):
+            held_out = learner._encoded(sequences_of(*validation[::2]), validation[1])
+        self._train(
+            network,
+            Blocks(train, learner._encoded, network.per_step),
+            held_out,
+            seed=seed,
+            monitor="val_accuracy" if by_accuracy and held_out is not None else None,
+            checkpoint=checkpoint,
+            comm=comm,
+            fitted={name: getattr(learner, name) for name in self._learnt},
+            **options,
+        )
+        return self
+
+    def predict_each(self, X: Iterable[Any]) -> Iterator[Any]:
+        """What :meth:`predict` finds for each sequence, one after the other: of a source, a block in memory at a time.
+
+        Parameters
+        ----------
+        X : a source of :mod:`rnnfast.streaming`, or any iterable of sequences
+        """
+        self._fitted()
+        rest = iter(X if not isinstance(X, Source) else ())
+        blocks: Iterable[Any] = iter(lambda: list(itertools.islice(rest, 1000)), [])
+        if isinstance(X, Source):
+            blocks = (block for block, _ in Part(X).blocks())
+        for block in blocks:
+            yield from self.predict(block)  # type: ignore[attr-defined]
 
     def _settings(self, seed: int | None) -> dict[str, Any]:
         """The parameters that a Network takes under the same names."""

@@ -15,6 +15,7 @@ from ..network import Network
 from ..parallel import all_ranks
 from ..preprocessing import batches
 from ..sequences import Sequences
+from ..streaming import Part, Source
 from .base import (
     SequenceEstimator,
     describe_labels,
@@ -87,10 +88,10 @@ class SequenceClassifier(SequenceEstimator):
     def fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         *,
         lengths: ArrayLike | None = None,
-        validation: tuple[Any, ...] | None = None,
+        validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         comm: Any = None,
     ) -> Self:
@@ -98,17 +99,20 @@ class SequenceClassifier(SequenceEstimator):
 
         Parameters
         ----------
-        X : list of N sequences; or one array, (N, T) as N univariate series, or (N, T, D)
+        X : list of N sequences; or one array, (N, T) as N univariate series, or (N, T, D); or a source of
+            :mod:`rnnfast.streaming` with labels, whose vocabulary, scale and weights are learnt block by block
         y : (N,) labels
         lengths : (N,) integers, optional
             Where `X` is padded, or has the sequences joined one behind the other.
-        validation : tuple (X, y) or (X, y, lengths), optional
+        validation : tuple (X, y) or (X, y, lengths), optional; with a source also a source
             Instead of `validation_fraction`.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         comm : communicator, optional
             Train on several processes: see :func:`rnnfast.fit`.
         """
+        if isinstance(X, Source):
+            return self._fit_source(X, y, lengths, validation, checkpoint, comm, by_accuracy=True)
         seed, table = self._seed(), X if lengths is None else None
         X = sequences_of(X, lengths)
         labels = _labels(y, count(X))
@@ -145,6 +149,21 @@ class SequenceClassifier(SequenceEstimator):
             fitted={"classes_": classes, "encoder_": encoder, **self._input_facts(table, encoder.size)},
         )
         return self
+
+    _learnt = ("classes_", "encoder_", "_columns", "n_features_in_")
+
+    def _learn_source(self, train: Part, whole: Part) -> None:
+        if not whole.source.labelled:
+            raise ValueError(f"X: expected a source with labels, got {whole.source!r}")
+        self.classes_ = np.unique(np.concatenate([np.unique(_labels(y, len(y))) for y in whole.y.blocks()]))
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: expected at least two classes, got 1 class, {self.classes_.tolist()[0]!r}")
+        self.encoder_ = Encoder.learn(train.X, self.min_count, self.level, self.scale)
+        self._columns, self.n_features_in_ = None, self.encoder_.size
+
+    def _encoded(self, X: Any, y: Any) -> Sequences:
+        targets = self._targets(_labels(y, len(X)), self.classes_)
+        return Sequences(self.encoder_(X, np.dtype(self.dtype)), targets)
 
     def _held_out(self, encoder: Encoder, X: Any, targets: Array) -> Sequences:
         unseen = int((targets < 0).sum())

@@ -5,21 +5,24 @@ Called by the estimators alone. It knows preprocessing.py; it must not know of m
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..preprocessing import Vocabulary, tokenize
+from ..streaming import Column
 
 __all__ = [
     "Encoder",
     "as_array",
     "columns_of",
     "count",
+    "joined_moments",
     "moments",
     "rebuild_moments",
     "sequences_of",
@@ -64,19 +67,24 @@ class Encoder:
         kind = _kind_of(X)
         _check_steps(X)
         if kind in ("text", "tokens"):
-            vocabulary = Vocabulary.build(tokens_of(X, level), min_count=min_count)
+            vocabulary = Vocabulary.build(_cut(X, level), min_count=min_count)
             return cls(kind, vocabulary, len(vocabulary), level)
         if kind == "ids":
-            largest = [int(_ids(s, f"X[{i}]").max()) for i, s in enumerate(X)]
-            if max(largest) >= 2**31:
-                i = int(np.argmax(np.array(largest, object)))
-                raise ValueError(f"X[{i}]: expected token ids of less than 2**31, got {largest[i]}")
-            return cls(kind, None, 2 + max(largest))  # the last one: unknown
+            largest = 0
+            for i, sequence in enumerate(X):
+                largest = max(largest, int(_ids(sequence, f"X[{i}]").max()))
+                if largest >= 2**31:
+                    raise ValueError(f"X[{i}]: expected token ids of less than 2**31, got {largest}")
+            return cls(kind, None, 2 + largest)  # the last one: unknown
         encoder = cls(kind, None, _features(X[0], "X[0]").shape[1])
         if encoder.size == 0:
             raise ValueError(f"X[0]: expected (T, D) with at least one feature, got {np.shape(X[0])}")
         if scale:
-            encoder.mean, encoder.deviation = moments(np.concatenate(encoder(X, np.dtype(np.float64))))
+            f8 = np.dtype(np.float64)
+            if isinstance(X, Column):
+                encoder.mean, encoder.deviation = joined_moments(np.concatenate(encoder(b, f8)) for b in X.blocks())
+            else:
+                encoder.mean, encoder.deviation = moments(np.concatenate(encoder(X, f8)))
         return encoder
 
     def __call__(self, X: Any, dtype: np.dtype[Any]) -> list[Array]:
@@ -93,7 +101,7 @@ class Encoder:
                 encoded = [self._scaled(s, f"X[{i}]", dtype) for i, s in enumerate(X)]
         for i, sequence in enumerate(encoded):
             if len(sequence) == 0:
-                raise ValueError(f"X[{i}]: expected at least one word, got none in {X[i]!r}")
+                raise _no_word(i, X[i])
         return encoded
 
     def _scaled(self, sequence: Any, name: str, dtype: np.dtype[Any]) -> Array:
@@ -244,13 +252,25 @@ def as_array(value: Any, name: str) -> Array:
 
 def tokens_of(X: Sequence[Any], level: str = "word") -> list[list[str]]:
     """Each sequence as a list of tokens: a string's words or characters; a list as it is."""
+    return [_tokens(sequence, level) for sequence in X]
 
-    def one(sequence: Any) -> list[str]:
-        if not isinstance(sequence, str):
-            return [str(token) for token in sequence]
-        return tokenize(sequence) if level == "word" else list(unicodedata.normalize("NFC", sequence))
 
-    return [one(sequence) for sequence in X]
+def _cut(X: Any, level: str) -> Iterator[list[str]]:
+    for i, sequence in enumerate(X):
+        tokens = _tokens(sequence, level)
+        if not tokens and isinstance(X, Column):  # a list is encoded next; a stream would train for hours first
+            raise _no_word(i, sequence)
+        yield tokens
+
+
+def _no_word(i: int, sequence: Any) -> ValueError:
+    return ValueError(f"X[{i}]: expected at least one word, got none in {sequence!r}")
+
+
+def _tokens(sequence: Any, level: str) -> list[str]:
+    if not isinstance(sequence, str):
+        return [str(token) for token in sequence]
+    return tokenize(sequence) if level == "word" else list(unicodedata.normalize("NFC", sequence))
 
 
 def _kind_of(X: Any) -> str:
@@ -299,6 +319,20 @@ def moments(steps: Array) -> tuple[Array, Array]:
     deviation = steps.std(axis=0)
     constant = deviation <= 1e-13  # of a constant, rounding is left
     return steps.mean(axis=0) * largest, np.where(constant, 1.0, deviation * largest)
+
+
+def joined_moments(parts: Iterable[Array]) -> tuple[Array, Array]:
+    """The same of steps that come in parts (M_i, D)."""
+    n, mean, deviation, largest = 0, np.zeros(1), np.zeros(1), np.zeros(1)
+    for steps in parts:
+        more, whole = len(steps), n + len(steps)
+        top = np.maximum(np.abs(steps).max(axis=0), np.finfo(np.float64).tiny)
+        own, spread = (steps / top).mean(axis=0) * top, (steps / top).std(axis=0) * top
+        between = (own - mean) * (math.sqrt(n * more) / whole)
+        deviation = np.hypot(np.hypot(deviation * math.sqrt(n / whole), spread * math.sqrt(more / whole)), between)
+        mean = mean * (n / whole) + own * (more / whole)
+        n, largest = whole, np.maximum(largest, top)
+    return mean, np.where(deviation <= 1e-13 * largest, 1.0, deviation)
 
 
 def rebuild_moments(mean: Any, deviation: Any, size: int) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, batches
 from ..sampling import beam_search, log_softmax, sample_sequences
 from ..sequences import Sequences
+from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
 from .conditions import Conditions
 from .tokens import Tokens, one_or_many
@@ -125,6 +126,7 @@ class SequenceGenerator(SequenceEstimator):
     ['your boat, row, row, row']
     """
 
+    _needs_y: ClassVar[bool] = False
     hidden_size: int = 256
     bidirectional: bool = field(init=False, default=False)
     learning_rate: float = 4e-3
@@ -154,12 +156,13 @@ class SequenceGenerator(SequenceEstimator):
 
         Parameters
         ----------
-        X : str, list of tokens (level="token") or list of integers: one long text; or a list of N such sequences
+        X : str, list of tokens (level="token") or list of integers: one long text; or a list of N such sequences; or a
+            source of :mod:`rnnfast.streaming`, whose labels, where it has such, are what each sequence is about
         y : (N,) labels or (N, C) numbers, optional
             What each sequence is about.
         lengths : (N,) integers, optional
             Where `X` is a padded array of integers, or has the sequences joined one behind the other.
-        validation : X, or a tuple (X, y) or (X, y, lengths), optional
+        validation : X, or a tuple (X, y) or (X, y, lengths), optional; with a source a source
             Instead of `validation_fraction`, which of one long text is its end.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
@@ -169,6 +172,8 @@ class SequenceGenerator(SequenceEstimator):
         seed, truncate = self._seed(), PIECE if self.truncate is None else self.truncate
         for name, value in (("batch_size", self.batch_size), ("truncate", truncate)):
             _check_positive(name, value)
+        if isinstance(X, Source):
+            return self._fit_source(X, y, lengths, validation, checkpoint, comm)
         sequences, whole = one_or_many(X, self.level, lengths)
         for i, sequence in enumerate(sequences):
             if not hasattr(sequence, "__len__"):
@@ -233,6 +238,23 @@ class SequenceGenerator(SequenceEstimator):
             },
         )
         return self
+
+    _learnt = ("encoder_", "ends_", "conditions_", "_forbidden", "n_features_in_")
+
+    def _learn_source(self, train: Part, whole: Part) -> None:
+        self.encoder_, self.ends_ = Tokens.learn(train.X, self.level, self.min_count), True
+        labels = None
+        if whole.source.labelled:
+            labels = np.unique(np.concatenate([np.unique(np.asarray(y)) for y in whole.y.blocks()]))
+        self.conditions_ = Conditions.learn(labels)
+        size = self.n_features_in_ = self.encoder_.size
+        if size == len(Vocabulary.SPECIALS):
+            raise ValueError(f"min_count = {self.min_count}: expected tokens that come so often, got none")
+        self._forbidden = [Vocabulary.PAD, Vocabulary.SOS, Vocabulary.UNK]
+
+    def _encoded(self, X: Any, y: Any) -> Sequences:
+        about = self.conditions_(y, len(X), "y")
+        return _one_by_one([self.encoder_.encode(s, f"X[{i}]") for i, s in enumerate(X)], True, about)
 
     def generate(
         self,

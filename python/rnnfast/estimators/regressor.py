@@ -14,8 +14,9 @@ from ..network import Network
 from ..parallel import all_ranks
 from ..preprocessing import batches
 from ..sequences import Sequences
+from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
-from .encoding import Encoder, as_array, count, moments, rebuild_moments, sequences_of, steps_of
+from .encoding import Encoder, as_array, count, joined_moments, moments, rebuild_moments, sequences_of, steps_of
 
 __all__ = ["SequenceRegressor"]
 
@@ -82,10 +83,10 @@ class SequenceRegressor(SequenceEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         lengths: ArrayLike | None = None,
-        validation: tuple[Any, ...] | None = None,
+        validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         comm: Any = None,
     ) -> Self:
@@ -93,18 +94,21 @@ class SequenceRegressor(SequenceEstimator):
 
         Parameters
         ----------
-        X : list of N sequences; or one array, (N, T) as N univariate series, or (N, T, D)
+        X : list of N sequences; or one array, (N, T) as N univariate series, or (N, T, D); or a source of
+            :mod:`rnnfast.streaming` with targets
         y : (N,) or (N, ...) numbers; with `per_step` a list of (T_i,) or (T_i, ...), or such numbers padded or joined
             as `X` is
         lengths : (N,) integers, optional
             Where `X` is padded, or has the sequences joined one behind the other.
-        validation : tuple (X, y) or (X, y, lengths), optional
+        validation : tuple (X, y) or (X, y, lengths), optional; with a source also a source
             Instead of `validation_fraction`. Of a time series, hold out its end, not random windows that overlap.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         comm : communicator, optional
             Train on several processes: see :func:`rnnfast.fit`.
         """
+        if isinstance(X, Source):
+            return self._fit_source(X, y, lengths, validation, checkpoint, comm, loss="squared_error")
         seed, table = self._seed(), X if lengths is None else None
         level = self.encoder_.level if self._goes_on() else self.level
         X, targets, shape = _pairs(self.per_step, level, X, y, lengths)
@@ -126,21 +130,11 @@ class SequenceRegressor(SequenceEstimator):
         else:
             other, other_targets = X, targets
 
-        def data(X: Any, targets: list[Array], rows: Any) -> Sequences:
-            with np.errstate(over="ignore"):
-                scaled = [((t - mean) / deviation).astype(self.dtype) for t in targets]
-            for i, t in enumerate(scaled):
-                if not np.isfinite(t).all():
-                    raise ValueError(f"y[{i}]: expected numbers that {self.dtype} can hold, got larger ones")
-            encoded = encoder(X, np.dtype(self.dtype))
-            scaled = [scaled[i] for i in rows]
-            y = scaled if self.per_step else np.concatenate(scaled)
-            return Sequences([encoded[i] for i in rows], y, per_step=self.per_step)
-
+        moments = encoder, mean, deviation
         self._train(
             network,
-            data(X, targets, train),
-            data(other, other_targets, valid) if len(valid) else None,
+            self._scaled(*moments, X, targets, train),
+            self._scaled(*moments, other, other_targets, valid) if len(valid) else None,
             seed=seed,
             loss="squared_error",
             checkpoint=checkpoint,
@@ -154,6 +148,43 @@ class SequenceRegressor(SequenceEstimator):
             },
         )
         return self
+
+    _learnt = ("encoder_", "target_mean_", "target_deviation_", "_shape", "_columns", "n_features_in_")
+
+    def _learn_source(self, train: Part, whole: Part) -> None:
+        if not whole.source.labelled:
+            raise ValueError(f"X: expected a source with targets, got {whole.source!r}")
+        self.encoder_ = Encoder.learn(train.X, self.min_count, self.level, self.scale)
+        X, y = next(train.blocks())
+        _, targets, self._shape = _pairs(self.per_step, self.level, X, y)
+        size = targets[0].shape[1]
+        self.target_mean_, self.target_deviation_ = np.zeros(size), np.ones(size)
+        if self.scale:
+            parts = (np.concatenate(self._checked(*block)[1]) for block in train.blocks())
+            self.target_mean_, self.target_deviation_ = joined_moments(parts)
+        self._columns, self.n_features_in_ = None, self.encoder_.size
+
+    def _checked(self, X: Any, y: Any) -> tuple[Any, list[Array]]:
+        X, targets, shape = _pairs(self.per_step, self.encoder_.level, X, y)
+        if shape != self._shape:
+            raise ValueError(f"y: expected targets of shape {self._shape} as before, got {shape}")
+        return X, targets
+
+    def _encoded(self, X: Any, y: Any) -> Sequences:
+        X, targets = self._checked(X, y)
+        return self._scaled(self.encoder_, self.target_mean_, self.target_deviation_, X, targets, range(len(X)))
+
+    def _scaled(self, encoder: Encoder, mean: Array, deviation: Array, X: Any, targets: Any, rows: Any) -> Sequences:
+        """Some rows of a data set as the network reads them."""
+        with np.errstate(over="ignore"):
+            scaled = [((t - mean) / deviation).astype(self.dtype) for t in targets]
+        for i, t in enumerate(scaled):
+            if not np.isfinite(t).all():
+                raise ValueError(f"y[{i}]: expected numbers that {self.dtype} can hold, got larger ones")
+        encoded = encoder(X, np.dtype(self.dtype))
+        scaled = [scaled[i] for i in rows]
+        y = scaled if self.per_step else np.concatenate(scaled)
+        return Sequences([encoded[i] for i in rows], y, per_step=self.per_step)
 
     def predict(self, X: Any, *, lengths: ArrayLike | None = None) -> Any:
         """The numbers, shaped as `y` was: (N, ...); for each step a list of (T_i, ...), or (N, T, ...) for an array."""

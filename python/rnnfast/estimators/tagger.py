@@ -6,6 +6,7 @@ import os
 import re
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from ..network import Network
 from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, batches
 from ..sequences import Sequences
+from ..streaming import Part, Source
 from .base import SequenceEstimator, describe_labels, places, rebuild_labels, with_parameters
 from .encoding import Encoder, as_array, count, sequences_of, steps_of, tokens_of
 
@@ -38,7 +40,7 @@ class WordParts:
         self.suffixes, self.vocabularies = suffixes, vocabularies
 
     @classmethod
-    def learn(cls, sentences: list[list[str]], suffixes: tuple[int, ...], min_count: int) -> WordParts:
+    def learn(cls, sentences: Iterable[list[str]], suffixes: tuple[int, ...], min_count: int) -> WordParts:
         counts = Counter(token for sentence in sentences for token in sentence)
         columns: list[Counter[str]] = [Counter() for _ in range(len(suffixes) + 1)]
         for token, n in counts.items():
@@ -132,10 +134,10 @@ class SequenceTagger(SequenceEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         lengths: ArrayLike | None = None,
-        validation: tuple[Any, ...] | None = None,
+        validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         comm: Any = None,
     ) -> Self:
@@ -143,17 +145,20 @@ class SequenceTagger(SequenceEstimator):
 
         Parameters
         ----------
-        X : list of N sequences, or an array (N, T, D)
+        X : list of N sequences, or an array (N, T, D); or a source of :mod:`rnnfast.streaming` with labels
         y : list of N sequences of T_i labels, or labels padded or joined as `X` is
         lengths : (N,) integers, optional
             Where `X` is padded, or has the sequences joined one behind the other.
-        validation : tuple (X, y) or (X, y, lengths), optional
+        validation : tuple (X, y) or (X, y, lengths), optional; with a source also a source
             Instead of `validation_fraction`.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
         comm : communicator, optional
             Train on several processes: see :func:`rnnfast.fit`.
         """
+        if isinstance(X, Source):
+            options: dict[str, Any] = {"normalizer": self.normalizer, "by_accuracy": True}
+            return self._fit_source(X, y, lengths, validation, checkpoint, comm, **options)
         seed = self._seed()
         level = self.encoder_.level if self._goes_on() else self.level
         X, labels = _pairs(level, X, y, lengths)
@@ -211,6 +216,30 @@ class SequenceTagger(SequenceEstimator):
             },
         )
         return self
+
+    _learnt = ("classes_", "encoder_", "parts_", "_columns", "n_features_in_")
+
+    def _learn_source(self, train: Part, whole: Part) -> None:
+        if not whole.source.labelled:
+            raise ValueError(f"X: expected a source with labels, got {whole.source!r}")
+        found = [np.unique(np.concatenate(_pairs(self.level, X, y)[1])) for X, y in whole.blocks()]
+        self.classes_ = np.unique(np.concatenate(found))
+        if len(self.classes_) < 2:
+            raise ValueError(f"y: expected at least two labels, got 1, {self.classes_.tolist()[0]!r}")
+        self.encoder_, self.parts_ = Encoder.learn(train.X, self.min_count, self.level, self.scale), None
+        if self.encoder_.vocabulary is not None and self.level == "word" and self._suffixes() and self.embedding_size:
+            tokens = (tokens_of([sentence])[0] for sentence in train.X)
+            self.parts_ = WordParts.learn(tokens, self._suffixes(), self.min_count)
+        self._columns, self.n_features_in_ = None, self.encoder_.size
+
+    def _encoded(self, X: Any, y: Any) -> Sequences:
+        X, labels = _pairs(self.encoder_.level, X, y)
+        targets = _targets(labels, self.classes_)
+        for i, t in enumerate(targets):
+            if (t < 0).any():
+                unknown = labels[i].tolist()[int(np.argmin(t))]
+                raise ValueError(f"y[{i}]: expected the labels that fit learnt, got {unknown!r}")
+        return Sequences(self._encode(X, self.encoder_, self.parts_), targets, per_step=True)
 
     def predict_proba(self, X: Any, *, lengths: ArrayLike | None = None) -> list[Array]:
         """Probability of each label at each step: a list of N arrays (T_i, K), in the order of ``classes_``."""

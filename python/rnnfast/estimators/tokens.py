@@ -45,7 +45,7 @@ class Tokens:
         return len(self.vocabulary)
 
     @classmethod
-    def learn(cls, sequences: list[Any], level: str | None, min_count: int) -> Tokens:
+    def learn(cls, sequences: Iterable[Any], level: str | None, min_count: int) -> Tokens:
         if level not in (None, *LEVELS):
             raise ValueError(f"level: expected None or one of {', '.join(LEVELS)}, got {level!r}")
         kinds = {_kind_of(sequence, f"X[{i}]") for i, sequence in enumerate(sequences)} - {""}

@@ -19,6 +19,7 @@ from ..metrics import error_rate, exact_match
 from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, pad
 from ..sampling import beam_search, log_softmax
+from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
 from .encoding import Encoder, count, sequences_of, tokens_of
 
@@ -58,7 +59,7 @@ class Targets:
         kinds = {_kind_of(target, f"y[{i}]") for i, target in enumerate(y)} - {""}
         if len(kinds) > 1:
             raise ValueError(f"y: expected targets of one kind, got {' and '.join(sorted(kinds))}")
-        vocabulary = Vocabulary.build(tokens_of(y, level), min_count)
+        vocabulary = Vocabulary.build((tokens_of([target], level)[0] for target in y), min_count)
         return cls(kinds.pop() if kinds else "text", level, vocabulary)
 
     def tokens(self, y: Any) -> list[list[str]]:
@@ -192,10 +193,10 @@ class SequenceTransducer(SequenceEstimator):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         lengths: ArrayLike | None = None,
-        validation: tuple[Any, ...] | None = None,
+        validation: Any = None,
         checkpoint: str | os.PathLike[str] | None = None,
         comm: Any = None,
     ) -> Self:
@@ -203,11 +204,11 @@ class SequenceTransducer(SequenceEstimator):
 
         Parameters
         ----------
-        X : list of N sources
+        X : list of N sources; or a source of :mod:`rnnfast.streaming` with targets
         y : list of N targets
         lengths : (N,) integers, optional
             Where `X` is padded, or has the sources joined one behind the other.
-        validation : tuple (X, y) or (X, y, lengths), optional
+        validation : tuple (X, y) or (X, y, lengths), optional; with a source also a source
             Instead of `validation_fraction`. The pass with the least loss on it is kept.
         checkpoint : path, optional
             See :func:`rnnfast.fit`: written after each pass, and gone on from where it is there.
@@ -217,6 +218,8 @@ class SequenceTransducer(SequenceEstimator):
         self._check_max_length()
         if self.truncate is not None:
             raise ValueError(f"truncate: expected None, for a source is read as a whole, got {self.truncate}")
+        if isinstance(X, Source):
+            return self._fit_source(X, y, lengths, validation, checkpoint, comm)
         seed, table = self._seed(), X if lengths is None else None
         X, y = sequences_of(X, lengths), _targets_of(y, "y")
         _same_count(X, y, "y")
@@ -258,6 +261,23 @@ class SequenceTransducer(SequenceEstimator):
         """The likeliest target of each source that the search finds, of the kind that fit was given."""
         found, _ = self._search(X, lengths, self.beam_width, 1)
         return [best[0] if best else self.targets_.decode([]) for best in found]
+
+    _learnt = ("encoder_", "targets_", "longest_", "_columns", "n_features_in_")
+
+    def _learn_source(self, train: Part, whole: Part) -> None:
+        if not whole.source.labelled:
+            raise ValueError(f"X: expected a source with targets, got {whole.source!r}")
+        self.encoder_ = Encoder.learn(train.X, self.min_count, self.level, self.scale)
+        self.targets_ = Targets.learn(train.y, self.min_count, self.target_level or self.level)
+        self.longest_ = 0, 0
+        for X, y in train.blocks():
+            data = self._encoded(X, y)
+            longest = int(data.source_lengths.max()), int(data.lengths.max()) - 1
+            self.longest_ = max(self.longest_[0], longest[0]), max(self.longest_[1], longest[1])
+        self._columns, self.n_features_in_ = None, self.encoder_.size
+
+    def _encoded(self, X: Any, y: Any) -> Pairs:
+        return self._pairs(self.encoder_, self.targets_, X, y)
 
     def transduce(
         self,

@@ -1,0 +1,396 @@
+"""Sources: the same models from disk as from memory, in blocks of any size; a file that is not what it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rnnfast
+from rnnfast import datasets, streaming
+
+WORDS = "good fine nice dull bad awful film plot actor the a is was of".split()  # noqa: SIM905
+
+
+def texts(n: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    rng = np.random.default_rng(seed)
+    X = [" ".join(WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(1, 9))) for _ in range(n)]
+    return X, ["pos" if "good" in x or "fine" in x else "neg" for x in X]
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    path = tmp_path / "reviews.tsv"
+    path.write_text("\ufeff" + "".join(f"{label}\t{text}\n" for text, label in zip(*texts(200), strict=True)))
+    return path
+
+
+@pytest.fixture
+def sentences(tmp_path: Path) -> Path:
+    path = tmp_path / "tagged.conll"
+    blocks = ["".join(f"{word} {word[0]}\n" for word in text.split()) for text in texts(100)[0]]
+    path.write_text("# a comment\n" + "\n".join(blocks) + "\n")
+    return path
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    values = np.random.default_rng(0).normal(size=(300, 3)).cumsum(axis=0)
+    path.write_text("day,a,b,c\n" + "".join(f"d{k},{x},{y},{z}\n" for k, (x, y, z) in enumerate(values)))
+    return path
+
+
+def everything(source: Any) -> tuple[list[Any], list[Any]]:
+    X, y = [], []
+    for part_X, part_y in streaming.Part(source).blocks():
+        X += part_X
+        y += part_y or []
+    return X, y
+
+
+# ---- sources
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1 << 20])
+def test_blocks_of_any_size_hold_the_same(size: int, reviews: Path, sentences: Path, table: Path) -> None:
+    assert everything(streaming.classification(reviews, block_size=size)) == datasets.read_classification(reviews)
+    labels, found = everything(streaming.pairs(reviews, block_size=size))
+    assert (labels, found) == datasets.read_pairs(reviews)
+    assert everything(streaming.tagging(sentences, block_size=size)) == datasets.read_tagging(sentences)
+    assert everything(streaming.tagging(sentences, 0 - 1, block_size=size)) == datasets.read_tagging(sentences, -1)
+    lines = streaming.lines(reviews, block_size=size)
+    assert everything(lines)[0] == reviews.read_text(encoding="utf-8-sig").splitlines()
+    whole = datasets.read_series(table)
+    for target, horizon in ((None, 1), ("a", 3)):
+        X, y = everything(streaming.series(table, 5, horizon, target=target, block_size=size))
+        column = -1 if target is None else whole.names.index(target)
+        expected = rnnfast.windows(whole.values, 5, horizon, target=whole.values[:, column])
+        np.testing.assert_array_equal(X, expected[0])
+        np.testing.assert_array_equal(y, expected[1])
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("mapped", [False, True])
+def test_arrays(size: int, mapped: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y, lengths = rng.normal(size=(20, 6, 2)), rng.integers(0, 3, 20), rng.integers(1, 7, 20)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    given = np.load(tmp_path / "x.npy", mmap_mode="r") if mapped else tmp_path / "x.npy"
+    found, labels = everything(streaming.arrays(given, tmp_path / "y.npy", lengths, block_size=size * x[0].nbytes))
+    assert labels == y.tolist()
+    for row, expected, n in zip(found, x, lengths, strict=True):
+        np.testing.assert_array_equal(row, expected[:n])
+    assert streaming.arrays(x, y).checksum() != streaming.arrays(x, y, lengths).checksum()
+    assert streaming.arrays(x, y).checksum() != streaming.arrays(x, y[::-1]).checksum()
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_items_are_asked_for_once(size: int) -> None:
+    asked = []
+
+    def generate() -> Any:
+        for k in range(10):
+            asked.append(k)
+            yield [k, "x"], k * k
+
+    source = streaming.items(generate(), block_size=size)
+    for _ in range(2):
+        assert everything(source) == ([[k, "x"] for k in range(10)], [k * k for k in range(10)])
+    assert asked == list(range(10))
+    assert everything(streaming.items(iter("abc"), labelled=False)) == (["a", "b", "c"], [])
+    assert repr(source) == f"<Source items: 10 sequences in {-(-10 // size)} blocks>"
+
+
+def test_a_held_out_part_is_drawn_once(reviews: Path) -> None:
+    source = streaming.classification(reviews, block_size=300)
+    train, valid = (streaming.Part(source, 0.25, 7, held_out) for held_out in (False, True))
+    assert len(train) + len(valid) == 200
+    assert 20 < len(valid) < 80
+    assert sorted([*train.X, *valid.X]) == sorted(streaming.Part(source).X)
+    assert list(valid.X) == list(streaming.Part(source, 0.25, 7, True).X)
+    assert list(valid.X) != list(streaming.Part(source, 0.25, 8, True).X)
+    assert [valid.y[i] for i in range(len(valid))] == list(valid.y)
+
+
+# ---- training
+
+
+def estimators(reviews: Path, sentences: Path, table: Path, tmp_path: Path) -> dict[str, Any]:
+    """For each: an estimator, a source of some block size, and what it holds."""
+    options: dict[str, Any] = {"hidden_size": 5, "max_epochs": 3, "random_state": 3, "dtype": "float64"}
+    rng = np.random.default_rng(0)
+    x = rng.normal(5, 3, size=(60, 4, 2))
+    np.save(tmp_path / "x.npy", x)
+    values = datasets.read_series(table).values
+    return {
+        "classifier": (rnnfast.SequenceClassifier(**options), lambda n: streaming.classification(reviews, block_size=n),
+                       datasets.read_classification(reviews)),
+        "features": (rnnfast.SequenceClassifier(**options), lambda n: streaming.arrays(
+            tmp_path / "x.npy", np.arange(60) % 3, block_size=n), (x, np.arange(60) % 3)),
+        "tagger": (rnnfast.SequenceTagger(**options), lambda n: streaming.tagging(sentences, block_size=n),
+                   datasets.read_tagging(sentences)),
+        "regressor": (rnnfast.SequenceRegressor(**options), lambda n: streaming.series(table, 6, 2, block_size=n),
+                      rnnfast.windows(values, 6, 2, target=values[:, -1])),
+        "generator": (rnnfast.SequenceGenerator(**options | {"truncate": 9}), lambda n: streaming.lines(
+            reviews, block_size=n), (reviews.read_text(encoding="utf-8-sig").splitlines(), None)),
+        "transducer": (rnnfast.SequenceTransducer(**options), lambda n: streaming.pairs(reviews, block_size=n),
+                       datasets.read_pairs(reviews)),
+    }  # fmt: skip
+
+
+KINDS = ("classifier", "features", "tagger", "regressor", "generator", "transducer")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_estimators_learn_from_disk_what_they_learn_from_memory(
+    kind: str, reviews: Path, sentences: Path, table: Path, tmp_path: Path
+) -> None:
+    """Vocabulary, labels and scale are those of the whole; one batch of all gives the same step in any order."""
+    model, source, (X, y) = estimators(reviews, sentences, table, tmp_path)[kind]
+    model.set_params(max_epochs=1, batch_size=1000, truncate=None)
+    X = X if y is not None else list(X)
+    whole = type(model)(**model.get_params())
+    whole = whole.fit(X, y) if y is not None else whole.fit(X)
+    model.fit(source(1 << 20))
+    for name in model._learnt:
+        found, expected = getattr(model, name), getattr(whole, name)
+        if hasattr(expected, "describe"):
+            found, expected = found.describe(), expected.describe()
+            for of in (found, expected):
+                of["moments"] = [np.round(of.pop(key), 9) for key in ("mean", "deviation") if of.get(key) is not None]
+        if name == "parts_" and expected is not None:
+            found, expected = ([v.tokens for v in parts.vocabularies] for parts in (found, expected))
+        if name.startswith("target_") and kind == "regressor":
+            found, expected = np.round(found, 9), np.round(expected, 9)
+        if name != "_columns":
+            np.testing.assert_equal(found, expected)
+    np.testing.assert_allclose(model.network_.vector, whole.network_.vector, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(model.history_["loss"], whole.history_["loss"], rtol=1e-8)
+    small = type(model)(**model.get_params()).fit(source(500))  # other blocks, the same learning
+    if hasattr(small.encoder_, "vocabulary") and small.encoder_.vocabulary is not None:
+        assert small.encoder_.vocabulary.tokens == whole.encoder_.vocabulary.tokens
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_seed_trains_the_same_and_files_keep_it(
+    kind: str, reviews: Path, sentences: Path, table: Path, tmp_path: Path
+) -> None:
+    model, source, (X, _) = estimators(reviews, sentences, table, tmp_path)[kind]
+    model.set_params(validation_fraction=0.2, batch_size=8, schedule="cosine")
+    first = model.fit(source(700))
+    again = type(model)(**model.get_params()).fit(source(700))
+    np.testing.assert_array_equal(first.network_.vector, again.network_.vector)
+    assert "val_loss" in first.history_.history
+    first.save(tmp_path / "model")
+    loaded = rnnfast.load(tmp_path / "model")
+    if kind != "generator":
+        some = list(X[:9])
+        np.testing.assert_array_equal(np.array(loaded.predict(some), object), np.array(first.predict(some), object))
+        each = list(loaded.predict_each(source(700)))
+        assert len(each) == len(source(700))
+        np.testing.assert_array_equal(np.array(each[:9], object), np.array(first.predict(some), object))
+        here = list(first.predict_each(iter(some)))
+        np.testing.assert_array_equal(np.array(here, object), np.array(each[:9], object))
+
+
+@pytest.mark.parametrize("kind", ["classifier", "generator"])
+def test_a_run_goes_on_within_a_pass(kind: str, reviews: Path, sentences: Path, table: Path, tmp_path: Path) -> None:
+    """Also where the pieces of a batch are steps of their own, with a schedule, in another block."""
+
+    class Stop(rnnfast.Callback):
+        seen = 0
+
+        def on_train_batch_end(self, batch: int, logs: Any) -> None:
+            self.seen += 1
+            self.model.stop_training = self.seen == 25
+
+    model, source, _ = estimators(reviews, sentences, table, tmp_path)[kind]
+    model.set_params(batch_size=16, schedule="linear", dropout=0.2, validation_fraction=0.2)
+    whole = type(model)(**model.get_params()).fit(source(1500))
+    checkpoint = tmp_path / "run.checkpoint"
+    model.set_params(callbacks=[Stop()]).fit(source(1500), checkpoint=checkpoint)
+    assert model.history_.stop_reason == "callback"
+    model.set_params(callbacks=()).fit(source(1500), checkpoint=checkpoint)
+    np.testing.assert_array_equal(model.network_.vector, whole.network_.vector)
+    with pytest.raises(rnnfast.ModelFileError, match="of the training data"):
+        model.fit(source(700), checkpoint=checkpoint)
+
+
+def test_passes_differ_in_order_and_take_each_sequence_once(reviews: Path) -> None:
+    seen: list[list[str]] = []
+
+    def encode(X: Any, y: Any) -> rnnfast.Sequences:
+        seen[-1] += X
+        return rnnfast.Sequences([np.array([len(text) % 5]) for text in X], [0] * len(X))
+
+    class Pass(rnnfast.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any) -> None:
+            seen.append([])
+
+    source = streaming.classification(reviews, block_size=400)
+    network = rnnfast.Network(5, 3, 2, embedding_size=2, seed=0)
+    data = streaming.Blocks(source, encode)
+    rnnfast.fit(network, data, max_epochs=2, batch_size=9, seed=0, callbacks=[Pass()])
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(streaming.Part(source).X)
+    assert seen[0] != seen[1]
+    rnnfast.evaluate(network, data)
+    rnnfast.fit(network, data, max_epochs=1, shuffle=False, callbacks=[Pass()])
+    assert seen[-1] == list(streaming.Part(source).X)
+
+
+def test_warm_start_and_another_source_for_validation(reviews: Path) -> None:
+    source = streaming.classification(reviews, block_size=900)
+    model = rnnfast.SequenceClassifier(hidden_size=4, max_epochs=2, random_state=0, validation_fraction=0)
+    model.fit(source, validation=source)
+    assert model.history_["val_accuracy"]
+    before = model.history_["loss"][-1]
+    model.set_params(warm_start=True).fit(source, validation=texts(40, 1))
+    assert model.history_["loss"][0] < before
+
+
+# ---- memory
+
+
+CORPUS = """
+import resource, sys
+import numpy as np
+import rnnfast
+from rnnfast import streaming
+n = int(sys.argv[1])
+x = np.lib.format.open_memmap("x.npy", "w+", np.float32, (n, 50, 20))
+rng = np.random.default_rng(0)
+for start in range(0, n, 1000):
+    x[start : start + 1000] = rng.normal(size=(min(1000, n - start), 50, 20))
+del x
+y = rng.integers(0, 2, n)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source = streaming.arrays("x.npy", y, block_size=2 << 20)
+model = rnnfast.SequenceClassifier(hidden_size=4, max_epochs=1, random_state=0, batch_size=64, n_jobs=1)
+model.fit(source)
+for label in model.predict_each(source): pass
+print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units, and pages are not given back")
+def test_memory_stays_flat(tmp_path: Path) -> None:
+    """A file of 240 MB in a process that may not grow by 60: pages that were mapped are given back."""
+    program = CORPUS.replace("before =", "open('/proc/self/clear_refs', 'w').write('5'); before =")
+    command = [sys.executable, "-c", program, "60000"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=280, check=True)
+    before, after = map(int, done.stdout.split())
+    assert after - before < 60_000, done.stdout  # kB
+
+
+# ---- what is wrong
+
+
+def test_errors_of_files(reviews: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        streaming.lines(tmp_path / "nothing")
+    (tmp_path / "empty").write_text("\n\n")
+    with pytest.raises(ValueError, match="empty: expected at least one sequence, got none"):
+        streaming.lines(tmp_path / "empty")
+    reviews.write_bytes(reviews.read_bytes() + b"pos\tgood \xff film\n")
+    with pytest.raises(ValueError, match=r"reviews.tsv:201: expected UTF-8, got byte 0xff at column 10"):
+        streaming.classification(reviews, block_size=300)
+    reviews.write_text("pos\ta film\nno tab\n")
+    with pytest.raises(ValueError, match=r"reviews.tsv:2: expected label<TAB>text, got 'no tab'"):
+        streaming.classification(reviews, block_size=4)
+    with pytest.raises(ValueError, match="block_size: expected a positive integer, got 0"):
+        streaming.lines(reviews, block_size=0)
+    with pytest.raises(TypeError, match=r"block_size: expected a positive integer, got 1\.5"):
+        streaming.items([], block_size=1.5)  # type: ignore[arg-type]
+
+
+def test_errors_of_arrays_series_and_items(table: Path, tmp_path: Path) -> None:
+    x = np.ones((4, 3, 2))
+    for arguments, message in (
+        ((np.ones(3),), r"x: expected \(N, T\) or \(N, T, D\) numbers, got \(3,\) of float64"),
+        ((x, np.ones(3)), r"y: expected \(N, ...\) = \(4, ...\), got \(3,\)"),
+        ((x, None, [1, 2, 3, 4]), r"lengths: expected \(4,\) integers of 1 to T = 3"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            streaming.arrays(*arguments)
+    (tmp_path / "bad.npy").write_text("no array")
+    with pytest.raises(ValueError, match=r"x: .*bad.npy: expected a .npy file of numbers"):
+        streaming.arrays(tmp_path / "bad.npy")
+    with pytest.raises(ValueError, match="target: expected one of the columns a, b, c, got 'd'"):
+        streaming.series(table, 4, target="d")
+    with pytest.raises(ValueError, match=r"expected at least length \+ horizon = 302 rows, got 300"):
+        streaming.series(table, 301)
+    table.write_text("a,b\n1,2\n3,x\n")
+    with pytest.raises(ValueError, match=r"table.csv:3: column 'b': expected a finite number, got 'x'"):
+        streaming.series(table, 1)
+    with pytest.raises(TypeError, match=r"item 1: expected a pair \(x, y\), got 5"):
+        streaming.items([([1], 2), 5])
+    with pytest.raises(ValueError, match="items: expected at least one sequence"):
+        streaming.items([])
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "other", "gone"])
+def test_a_file_that_changes_is_named(change: str, reviews: Path) -> None:
+    source = streaming.classification(reviews, block_size=900)
+    data, times = reviews.read_bytes(), os.stat(reviews)
+
+    class Change(rnnfast.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any) -> None:
+            if change == "gone":
+                reviews.unlink()
+                return
+            changed = {"longer": data + b"pos\tgood\n", "shorter": data[:-40], "other": data.replace(b"dull", b"cold")}
+            reviews.write_bytes(changed[change])
+            if change == "other":
+                os.utime(reviews, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    model = rnnfast.SequenceClassifier(hidden_size=4, max_epochs=3, validation_fraction=0, callbacks=[Change()])
+    with pytest.raises(OSError, match=r"reviews.tsv.*") as found:
+        model.fit(source)
+    assert change == "gone" or "it changed after it was read for the first time" in str(found.value)
+    assert not hasattr(model, "network_")
+
+
+def test_an_array_that_changes_is_named() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3, 2))
+    source = streaming.arrays(x, np.arange(20) % 2, block_size=200)
+    x[13] += 1
+    with pytest.raises(OSError, match="x: it changed after it was read for the first time, in rows"):
+        rnnfast.SequenceClassifier(max_epochs=1).fit(source)
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    full = os.open("/dev/full", os.O_RDWR)
+    monkeypatch.setattr(streaming.tempfile, "TemporaryFile", lambda **options: os.fdopen(full, "wb", buffering=0))
+    with pytest.raises(OSError, match=r"No space left on device, for a temporary file of 0 bytes: '/somewhere'"):
+        streaming.items([([1], 2)], folder="/somewhere")
+
+
+def test_what_a_source_cannot_be(reviews: Path) -> None:
+    source, lines = streaming.classification(reviews), streaming.lines(reviews)
+    model = rnnfast.SequenceClassifier(max_epochs=1)
+    with pytest.raises(ValueError, match="y, lengths: expected None with a source"):
+        model.fit(source, [0, 1])
+    for estimator in (model, rnnfast.SequenceTagger(), rnnfast.SequenceRegressor(), rnnfast.SequenceTransducer()):
+        with pytest.raises(ValueError, match="X: expected a source with"):
+            estimator.fit(lines)
+    data = streaming.Blocks(source, lambda X, y: rnnfast.Sequences([[1]] * len(X), [0] * len(X)))
+    network = rnnfast.Network(5, 3, 2, embedding_size=2)
+    with pytest.raises(ValueError, match="carry_state: expected data in memory"):
+        rnnfast.fit(network, data, carry_state=True, shuffle=False, bucket=False)
+    bad = streaming.Blocks(source, lambda X, y: rnnfast.Sequences([[1.5j]] * len(X), [0] * len(X)))
+    with pytest.raises(TypeError, match=r"reviews.tsv: in its sequences 0 to 199: x\[0\]: expected"):
+        rnnfast.fit(network, bad)
+    with pytest.raises(ValueError, match=r"validation_fraction = 0\.001: 200 sequences are too few"):
+        rnnfast.SequenceClassifier(validation_fraction=0.001).fit(source)
+    reviews.write_text("pos\t...\nneg\ta film\n")
+    with pytest.raises(ValueError, match=r"X\[0\]: expected at least one word, got none in '...'"):
+        rnnfast.SequenceClassifier(validation_fraction=0).fit(streaming.classification(reviews))
