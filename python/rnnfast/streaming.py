@@ -231,7 +231,7 @@ def lines(path: PathLike, *, block_size: int = BLOCK) -> Source:
     ...     source = rnnfast.streaming.lines(path)
     ...     model = rnnfast.SequenceGenerator(hidden_size=8, max_epochs=1, random_state=0).fit(source)
     >>> len(source), len(model.encoder_.vocabulary)
-    (100, 14)
+    (100, 13)
     """
 
     def parse(numbered: Iterable[tuple[int, str]]) -> Items:
