@@ -313,3 +313,105 @@ def test_what_pytorch_exports(name: str, dynamo: bool, tmp_path: Path) -> None:
     inputs = model.embedding(ids).detach().numpy()
     h = layers[1].forward(layers[0].forward(inputs)[0])[0]
     np.testing.assert_allclose(h, model.recurrent(model.embedding(ids))[0].detach().numpy(), atol=1e-6)
+
+
+# ---- nodes inside functions and branches, and what is fed
+
+
+def lstm_node(name: str, **attributes: Any) -> Any:
+    return helper.make_node("LSTM", ["X", "W", "R", "B", "lengths"], ["", "Y"], name=name, hidden_size=4, **attributes)
+
+
+def lstm_weights() -> list[Any]:
+    rng = np.random.default_rng(0)
+    shapes = {"W": (1, 16, 3), "R": (1, 16, 4), "B": (1, 32)}
+    return [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), name) for name, s in shapes.items()]
+
+
+def info(name: str, kind: int, *shape: Any) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+X_AND_LENGTHS = [info("X", TensorProto.FLOAT, "T", "N", 3), info("lengths", TensorProto.INT32, "N")]
+FEEDS = {
+    "X": np.random.default_rng(1).normal(size=(5, 3, 3)).astype(np.float32),
+    "lengths": np.array([5, 2, 1], np.int32),
+}
+
+
+def whole(nodes: list[Any], weights: list[Any], inputs: list[Any], functions: Any = ()) -> Any:
+    graph = helper.make_graph(nodes, "g", inputs, [info("Y", TensorProto.FLOAT, 1, "N", 4)], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
+    return helper.make_model(graph, opset_imports=opsets, functions=list(functions), ir_version=8)
+
+
+def in_a_function(**attributes: Any) -> Any:
+    names = ["X", "W", "R", "B", "lengths"]
+    body = [lstm_node("inner", **attributes)]
+    function = helper.make_function("my", "Rec", names, ["Y"], body, [helper.make_opsetid("", 17)])
+    return whole([helper.make_node("Rec", names, ["Y"], domain="my")], lstm_weights(), X_AND_LENGTHS, [function])
+
+
+def in_branches(*more: str) -> Any:
+    node = lstm_node("inner")
+    node.input.extend(more)
+    branches = [
+        helper.make_graph([node], name, [], [info("Y", TensorProto.FLOAT, 1, "N", 4)]) for name in ("then", "else")
+    ]
+    choice = helper.make_node("If", ["yes"], ["Y"], then_branch=branches[0], else_branch=branches[1])
+    peepholes = [numpy_helper.from_array(np.ones((1, 12), np.float32), "P")] if more else []
+    inputs = [*X_AND_LENGTHS, info("yes", TensorProto.BOOL)]
+    return whole([choice], lstm_weights() + peepholes, inputs)
+
+
+def test_functions_and_branches_are_read() -> None:
+    alone = whole([lstm_node("alone")], lstm_weights(), X_AND_LENGTHS)
+    (expected,) = rnnfast.onnx.Session(alone).run(None, FEEDS)
+    (found,) = rnnfast.onnx.Session(in_a_function()).run(None, FEEDS)
+    np.testing.assert_array_equal(found, expected)
+    (found,) = rnnfast.onnx.Session(in_branches()).run(None, FEEDS | {"yes": np.array(True)})
+    np.testing.assert_array_equal(found, expected)
+    for attributes in ({"clip": 0.1}, {"input_forget": 1}, {"activations": ["Sigmoid", "Relu", "Tanh"]}):
+        with pytest.raises(ValueError, match=next(iter(attributes))):
+            rnnfast.onnx.Session(in_a_function(**attributes))
+    with pytest.raises(ValueError, match=r"inner .*no peepholes"):
+        rnnfast.onnx.Session(in_branches("", "", "P"))
+
+
+def test_layers_of_functions_branches_and_nodes_of_one_name() -> None:
+    assert len(rnnfast.onnx.recurrent_layers(in_a_function())) == 1
+    assert list(rnnfast.onnx.recurrent_layers(in_branches())) == ["inner", "inner'"]
+
+
+def test_what_is_fed() -> None:
+    session = rnnfast.onnx.Session(whole([lstm_node("alone")], lstm_weights(), X_AND_LENGTHS))
+    with pytest.raises(TypeError, match=r"feeds\['X'\]: expected float32, got float64"):
+        session.run(None, FEEDS | {"X": FEEDS["X"].astype(np.float64)})
+    with pytest.raises(TypeError, match=r"feeds\['lengths'\]: expected int32, got int64"):
+        session.run(None, FEEDS | {"lengths": np.array([5, 2, 1])})
+    with pytest.raises(ValueError, match=r"node alone \(LSTM\): expected X of 3 dimensions, the last of 3"):
+        session.run(None, FEEDS | {"X": FEEDS["X"][:, :, :2]})
+    with pytest.raises(ValueError, match=r"node alone \(LSTM\): lengths"):
+        session.run(None, FEEDS | {"lengths": np.array([9, 2, 1], np.int32)})
+    with pytest.raises(TypeError, match="output_names: expected a list of str or None, got 'Y'"):
+        session.run("Y", FEEDS)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"feeds: expected \['X', 'lengths'\], got NoneType"):
+        session.run(None, None)  # type: ignore[arg-type]
+
+
+def test_what_is_exported(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="ids: expected"):
+        rnnfast.onnx.to_model(rnnfast.Network(3, 4, 2), ids="no")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="path: expected a str or path, got None"):
+        rnnfast.onnx.export(rnnfast.Network(3, 4, 2), None)  # type: ignore[arg-type]
+    sentences, tags = [["the", "Dog", "runs"], ["a", "cat"]] * 8, [["D", "N", "V"], ["D", "N"]] * 8
+    model = rnnfast.SequenceTagger(max_epochs=1, min_count=1, random_state=0).fit(sentences, tags)
+    session = rnnfast.onnx.Session(rnnfast.onnx.to_model(model))
+    parts = session.metadata["parts"]
+    assert parts["suffixes"] == [1, 2, 3]
+    assert [len(tokens) + 4 for tokens in parts["tokens"]] == [len(v) for v in model.parts_.vocabularies]
+    encoded = model.encode([["the", "cat"], ["a"]])
+    x = np.stack([np.pad(ids, ((0, 2 - len(ids)), (0, 0))) for ids in encoded])
+    (found,) = session.run(None, {"x": x, "lengths": np.array([2, 1])})
+    for row, expected in zip(found, model.predict_proba([["the", "cat"], ["a"]]), strict=True):
+        np.testing.assert_allclose(row[: len(expected)], expected, atol=1e-5)

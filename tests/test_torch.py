@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from typing import Any
 
 import pytest
@@ -118,8 +119,118 @@ def test_several_backward_passes(name: str) -> None:
     torch.testing.assert_close(twice, 2 * once)
     output, _ = module(x)
     gradient = torch.autograd.grad(output.square().sum(), x, create_graph=True)[0]
-    with pytest.raises(RuntimeError, match="differentiate twice"):
+    with pytest.raises(RuntimeError, match="a second derivative is not there"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_derivative_is_refused_wherever_it_is_asked_for(name: str) -> None:
+    """The gradient of a sum depends on x through what was saved alone: silence would be a 0."""
+    module, _ = pair(name, D, H, 2)
+    x = torch.randn(T, N, D, dtype=torch.float64, requires_grad=True)
+    functional = torch.autograd.functional
+    for second in (
+        lambda: functional.hessian(lambda t: module(t)[0].square().sum(), x),
+        lambda: functional.hvp(lambda t: module(t)[0].sum(), x, torch.ones_like(x)),
+        lambda: functional.jvp(lambda t: module(t)[0].sum((1, 2)), x, torch.ones_like(x)),
+        lambda: torch.autograd.grad(module(x)[0].sum(), x, create_graph=True)[0].square().sum().backward(),
+        lambda: torch.autograd.grad(
+            torch.autograd.grad(module(x)[0].sum(), x, create_graph=True)[0].sum(), [*module.parameters()]
+        ),
+    ):
+        with pytest.raises(RuntimeError, match="a second derivative is not there"):
+            second()
+    module.requires_grad_(False)  # x alone
+    with pytest.raises(RuntimeError, match="a second derivative is not there"):
+        torch.autograd.grad(module(x)[0].sum(), x, create_graph=True)[0].sum().backward()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_tracers_and_modes_see_the_operator(name: str, frozen: bool) -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module, _ = pair(name, D, H, 2)
+    module.requires_grad_(not frozen)
+    x, other = (torch.randn(T, N, D, dtype=torch.float64) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of branches that PyTorch's own modules have as well
+        traced = torch.jit.trace(module, (x,), check_trace=False)
+    assert torch.equal(traced(other)[0], module(other)[0])
+    with torch.no_grad():
+        graph = make_fx(lambda t: module(t)[0])(x)
+    assert torch.equal(graph(other), module(other)[0])
+    with FlopCounterMode(display=False):
+        assert torch.equal(module(other)[0], graph(other))
+
+
+def test_forward_mode_is_refused() -> None:
+    module = ours.GRU(3, 4).requires_grad_(False)
+    x = torch.randn(5, 2, 3)
+    with warnings.catch_warnings(), torch.autograd.forward_ad.dual_level():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own
+        assert module(x)[0].shape == (5, 2, 4)
+        with pytest.raises(RuntimeError, match="forward mode"):
+            module(torch.autograd.forward_ad.make_dual(x, torch.ones_like(x)))
+
+
+def test_tensors_of_other_kinds() -> None:
+    mine, theirs = ours.LSTM(3, 4), torch.nn.LSTM(3, 4)
+    mine.load_state_dict(theirs.state_dict())
+    x = torch.randn(5, 2, 3)
+    with torch.device("meta"):
+        output, _ = mine(x)
+    torch.testing.assert_close(output, theirs(x)[0])
+    output.sum().backward()
+    negative = torch.randn(5, 2, 3, dtype=torch.cfloat).conj().imag
+    assert negative.is_neg()
+    torch.testing.assert_close(mine(negative)[0], theirs(negative)[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = torch.nn.Linear(3, 3)(x)
+        assert half.dtype == torch.bfloat16
+        torch.testing.assert_close(mine(half)[0], theirs(half.float())[0].float(), atol=0.05, rtol=0.05)
+        state = (half.new_zeros(1, 2, 4), half.new_zeros(1, 2, 4))
+        torch.testing.assert_close(mine(half, state)[0], mine(half)[0])
+
+
+def test_the_compiler_takes_packed_rows_in_one_graph() -> None:
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        torch.randn(6, 4, 3), torch.tensor([2, 6, 1, 4]), enforce_sorted=False
+    )
+    for name in NAMES:
+        module = getattr(ours, name)(3, 4)
+
+        def outputs(*parts: Any, module: Any = module) -> Any:
+            return module(torch.nn.utils.rnn.PackedSequence(*parts))[0].data
+
+        compiled = torch.compile(outputs, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*packed), outputs(*packed))
+
+
+def test_arguments_by_place() -> None:
+    for name in NAMES:
+        places = (3, 4, 1, *(("relu",) if name == "RNN" else ()), True, False, 0.0, True, 0, "cpu", torch.float64)
+        mine, theirs = (getattr(of, name)(*places) for of in (ours, torch.nn))
+        mine.load_state_dict(theirs.state_dict())
+        assert mine.weight_hh_l0.dtype == torch.float64
+        with pytest.raises(ValueError, match="proj_size: expected 0, got 2"):
+            getattr(ours, name)(3, 4, proj_size=2)
+
+
+def test_states_of_other_dimensions() -> None:
+    for name, places in (("GRU", "hx"), ("LSTM", r"hx\[0\]")):
+        module = getattr(ours, name)(3, 4)
+        flat, deep = torch.zeros(1, 4), torch.zeros(1, 3, 4)
+        of = (lambda s: (s, s)) if name == "LSTM" else (lambda s: s)
+        with pytest.raises(
+            RuntimeError, match=f"{places}: expected 2 dimensions for one sequence without a batch, got 3"
+        ):
+            module(torch.zeros(5, 3), of(deep))
+        with pytest.raises(RuntimeError, match=f"{places}: expected 3 dimensions for this input, got 2"):
+            module(torch.zeros(5, 3, 3), of(flat))
+    with pytest.raises(TypeError, match=r"hx: expected a pair \(h_0, c_0\), got 3 of them"):
+        ours.LSTM(3, 4)(torch.zeros(5, 3, 3), (deep,) * 3)
 
 
 def operator_arguments(cell: str, packed: bool, reverse: bool, bias: bool = True) -> tuple[Any, ...]:

@@ -217,7 +217,8 @@ def from_keras(
     ----------
     weights : list of arrays
         As :func:`to_keras` returns it, and ``get_weights()`` of a layer, of a ``Bidirectional`` with
-        ``merge_mode="concat"``, or of a model of these alone.
+        ``merge_mode="concat"``, or of a model of these alone. Where D = H the shapes do not tell two layers from two
+        directions: `bidirectional` does.
     cell : str
         ``"gru"`` for ``GRU(reset_after=True)``, ``"gru_reset_before"`` for False; ``"rnn_tanh"`` for ``SimpleRNN``.
     bidirectional, bias : bool
@@ -234,6 +235,8 @@ def from_keras(
     (3, 4, 2)
     """
     check_flags(bidirectional=bidirectional, bias=bias)
+    if not isinstance(weights, list | tuple):
+        raise TypeError(f"weights: expected a list of arrays, got {type(weights).__name__}")
     directions = 1 + bool(bidirectional)
     num_layers = max(1, len(weights) // (directions * (3 if bias else 2)))
     names = [*entries_of("keras", cell, num_layers, directions, bias)]
@@ -310,7 +313,7 @@ def from_onnx(
     directions = 2 if 2 * both > len(given) else 1
     num_layers = max(1, len(lists[0]), len(lists[1]))
     bias = any(name[0] == "B" for name in given)
-    return imported("onnx", "onnx", given, settings, cell, num_layers, directions, bias)
+    return imported("W, R, B", "onnx", given, settings, cell, num_layers, directions, bias)
 
 
 def to_flax(layer: Recurrent) -> list[dict[str, dict[str, Array]]]:
@@ -365,7 +368,9 @@ def from_flax(
     (3, 4)
     """
     check_flags(bidirectional=bidirectional)
-    units = [cells] if isinstance(cells, Mapping) else list(cells)
+    units = [cells] if isinstance(cells, Mapping) else cells
+    if not isinstance(units, list | tuple) or not all(isinstance(unit, Mapping) for unit in units):
+        raise TypeError(f"cells: expected a mapping of one cell, or a list of mappings, got {cells!r:.60}")
     given: dict[str, Any] = {}
     for k, unit in enumerate(units):
         for name, entry in unit.items():

@@ -162,9 +162,11 @@ def arrays_of(given: Mapping[Any, Any]) -> dict[str, Array]:
     """Each value as an array; one of objects, which fits nowhere, for what NumPy cannot read."""
     arrays = {}
     for name, value in given.items():
+        if hasattr(value, "detach") and hasattr(value, "dtype"):  # a tensor of PyTorch's
+            value = value.detach().float() if str(value.dtype) == "torch.bfloat16" else value.detach()
         try:
             arrays[str(name)] = np.asarray(value)
-        except Exception:  # tensors of bfloat16, of another device, with a gradient; rows of different lengths
+        except Exception:  # tensors of another device; rows of different lengths
             arrays[str(name)] = np.array(None)
     return arrays
 
@@ -198,6 +200,8 @@ def checked(
 
 def pytorch_of(module: Any, prefix: str) -> dict[str, Array]:
     """A module's parameters as PyTorch has them: copies."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix: expected a str, got {prefix!r}")
     result: dict[str, Array] = {}
     for start, layer in named_layers(module, prefix):
         if isinstance(layer, Recurrent):
@@ -254,6 +258,9 @@ def load_layers(title: str, module: Any, arrays: dict[str, Array], prefix: str, 
         parameter[...] = array
 
 
+READ_OFF = ("input_size", "hidden_size", "num_layers", "bidirectional", "bias", "activation", "reset_after")
+
+
 def imported(
     title: str,
     system: str,
@@ -266,6 +273,9 @@ def imported(
     prefix: str = "",
 ) -> Recurrent:
     """A new layer, its sizes read off the arrays."""
+    for name in settings:
+        if name in READ_OFF:
+            raise TypeError(f"{name}: expected none of {', '.join(READ_OFF)}: the weights tell them")
     arrays = arrays_of(given)
     entries = entries_of(system, cell, num_layers, directions, bias, prefix)
     D, H = sizes_of(entries, arrays)

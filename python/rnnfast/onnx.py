@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +21,13 @@ from .estimators import SequenceClassifier, SequenceRegressor, SequenceTagger
 from .estimators.base import SequenceEstimator
 from .files import ModelFileError, write_atomically
 from .functions import forward
-from .layers import Dense, Recurrent
+from .layers import Dense, Recurrent, check_flags
 from .layouts import converted, entries_of
 from .network import Network
 
 try:
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper, inliner, numpy_helper
     from onnx.reference import ReferenceEvaluator
     from onnx.reference.op_run import OpRun
 except ImportError as error:
@@ -169,7 +169,8 @@ def to_model(model: Network | SequenceEstimator, *, ids: bool | None = None) -> 
     - ``probabilities`` of SequenceClassifier (N, K) and SequenceTagger (N, T, K), ``values`` of SequenceRegressor,
       ``outputs`` of a Network; 0 past the lengths.
 
-    The metadata ``rnnfast`` is JSON with the estimator's name, its vocabulary and its labels.
+    The metadata ``rnnfast`` is JSON with the estimator's name, its vocabulary and its labels, and with the
+    vocabularies of the further ids of a tagger's words (their suffixes and shape, in the order of the F ids).
 
     Parameters
     ----------
@@ -198,6 +199,8 @@ def to_model(model: Network | SequenceEstimator, *, ids: bool | None = None) -> 
     if isinstance(model, SequenceClassifier | SequenceTagger | SequenceRegressor):
         network, encoder = model._fitted(), model.encoder_
         about |= {"encoder": encoder.describe()}
+        if isinstance(model, SequenceTagger) and model.parts_ is not None:
+            about["parts"] = model.parts_.describe()
         moments = None if encoder.mean is None or encoder.deviation is None else (encoder.mean, encoder.deviation)
         outputs = _network(graph, network, encoder.kind != "features", moments)
         if isinstance(model, SequenceRegressor):
@@ -209,6 +212,7 @@ def to_model(model: Network | SequenceEstimator, *, ids: bool | None = None) -> 
             outputs = graph.add("Softmax", outputs, axis=-1)
     elif isinstance(model, Network):
         network = model
+        check_flags(**({} if ids is None else {"ids": ids}))
         outputs = _network(graph, network, bool(network.embeddings or ids), None)
     else:
         raise TypeError(
@@ -227,7 +231,7 @@ def to_model(model: Network | SequenceEstimator, *, ids: bool | None = None) -> 
         ir_version=IR_VERSION,
         producer_name="rnnfast",
     )
-    helper.set_model_props(made, {"rnnfast": json.dumps(about, ensure_ascii=False)})
+    helper.set_model_props(made, {"rnnfast": json.dumps(about, ensure_ascii=False, default=str)})
     onnx.checker.check_model(made)
     return made
 
@@ -254,6 +258,8 @@ def export(model: Network | SequenceEstimator, path: str | os.PathLike[str], *, 
     >>> bool(np.allclose(outputs, network.forward(x, lengths=[5, 2]), atol=1e-6))
     True
     """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected a str or path, got {path!r}")
     write_atomically(path, to_model(model, ids=ids).SerializeToString())
 
 
@@ -337,7 +343,15 @@ def _operator(op: str) -> type:
         def _run(self, X: Any, W: Any, R: Any, *others: Any, **_: Any) -> tuple[Any, ...]:
             B, lengths, *initial = (*others, *[None] * (4 - len(others)))[:4]
             what = _read(self.onnx_node)  # it was checked
-            found = what.run(X, W, R, B, lengths, initial[: what.states])
+            where = f"node {self.onnx_node.name} ({op})"
+            if X.dtype not in (np.float32, np.float64):
+                raise ValueError(f"{where}: expected float32 or float64, got {X.dtype}")
+            if X.ndim != 3 or X.shape[2] != W.shape[2]:
+                raise ValueError(f"{where}: expected X of 3 dimensions, the last of {W.shape[2]}, got {X.shape}")
+            try:
+                found = what.run(X, W, R, B, lengths, initial[: what.states])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{where}: {error}") from error
             return found[: len(self.onnx_node.output)]
 
     Operator.__name__ = op
@@ -347,7 +361,7 @@ def _operator(op: str) -> type:
 def _model(source: Any) -> Any:
     """A ModelProto, from one or from a file."""
     if isinstance(source, onnx.ModelProto):
-        return source
+        return inliner.inline_local_functions(source) if source.functions else source
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"model: expected a path or an onnx.ModelProto, got {type(source).__name__}")
     path = Path(source)
@@ -357,11 +371,18 @@ def _model(source: Any) -> Any:
         onnx.checker.check_model(model if size < 2**31 else str(path))
     except Exception as error:  # protobuf's and the checker's
         raise ModelFileError(f"{path}: expected an ONNX model: {str(error).splitlines()[0]}") from None
-    return model
+    return inliner.inline_local_functions(model) if model.functions else model
 
 
-def _nodes(model: Any) -> list[tuple[int, Any]]:
-    return [(k, node) for k, node in enumerate(model.graph.node) if node.op_type in _DEFAULTS and not node.domain]
+def _nodes(graph: Any, known: Mapping[str, Any] | None = None) -> Iterator[tuple[int, Any, dict[str, Any]]]:
+    """Place, recurrent node and initializers in reach, of a graph and of those in its nodes (If, Loop, Scan)."""
+    initializers = {**(known or {}), **{i.name: i for i in graph.initializer}}
+    for place, node in enumerate(graph.node):
+        if node.op_type in _DEFAULTS and not node.domain:
+            yield place, node, initializers
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner, initializers)
 
 
 class Session:
@@ -397,32 +418,44 @@ class Session:
 
     def __init__(self, model: str | os.PathLike[str] | Any) -> None:
         model = _model(model)
-        initializers = {i.name: i for i in model.graph.initializer}
-        for place, node in _nodes(model):
+        for place, node, initializers in _nodes(model.graph):
             _read(node, place, initializers)
         try:
             self._evaluator = ReferenceEvaluator(model, new_ops=[_operator(op) for op in _DEFAULTS])
         except Exception as error:  # its own kinds, for an operator that it does not know
             known = str(error).splitlines()[0]
             raise ValueError(f"model: expected operators that onnx.reference has: {known}") from None
-        self.input_names = [i.name for i in model.graph.input if i.name not in initializers]
+        constants = {i.name for i in model.graph.initializer}
+        inputs = [i for i in model.graph.input if i.name not in constants]
+        self.input_names = [i.name for i in inputs]
+        self._kinds = {i.name: i.type.tensor_type.elem_type for i in inputs}
         self.output_names = [o.name for o in model.graph.output]
         about = {p.key: p.value for p in model.metadata_props}
         self.metadata: dict[str, Any] = json.loads(about["rnnfast"]) if "rnnfast" in about else {}
 
     def run(self, output_names: list[str] | None, feeds: Mapping[str, ArrayLike]) -> list[Array]:
         """Outputs by name, or all; as ``onnxruntime.InferenceSession.run``."""
-        if set(feeds) != set(self.input_names):
-            raise ValueError(f"feeds: expected {self.input_names}, got {list(feeds)}")
+        if not isinstance(feeds, Mapping) or set(feeds) != set(self.input_names):
+            got = list(feeds) if isinstance(feeds, Mapping) else type(feeds).__name__
+            raise ValueError(f"feeds: expected {self.input_names}, got {got}")
+        if isinstance(output_names, str):
+            raise TypeError(f"output_names: expected a list of str or None, got {output_names!r}")
+        arrays = {name: np.asarray(array) for name, array in feeds.items()}
+        for name, array in arrays.items():
+            if self._kinds[name] and array.dtype != helper.tensor_dtype_to_np_dtype(self._kinds[name]):
+                expected = helper.tensor_dtype_to_np_dtype(self._kinds[name])
+                raise TypeError(f"feeds[{name!r}]: expected {expected}, got {array.dtype}")
         unknown = [name for name in output_names or () if name not in self.output_names]
         if unknown:
             raise ValueError(f"output_names: expected some of {self.output_names}, got {unknown}")
-        results: list[Array] = self._evaluator.run(output_names, {n: np.asarray(a) for n, a in feeds.items()})
+        results: list[Array] = self._evaluator.run(output_names, arrays)
         return results
 
 
 def recurrent_layers(model: str | os.PathLike[str] | Any) -> dict[str, Recurrent]:
     """The recurrent nodes of a model as layers of ours, to train further: by the node's name, or its place.
+
+    Of nodes of one name the second gets a ``'`` behind it.
 
     Parameters
     ----------
@@ -442,9 +475,8 @@ def recurrent_layers(model: str | os.PathLike[str] | Any) -> dict[str, Recurrent
     ['gru', 'gru']
     """
     model = _model(model)
-    initializers = {i.name: i for i in model.graph.initializer}
-    found = {}
-    for place, node in _nodes(model):
+    found: dict[str, Recurrent] = {}
+    for place, node, initializers in _nodes(model.graph):
         what, where = _read(node, place, initializers), f"node {node.name or place} ({node.op_type})"
         names = [*node.input[1:4], ""][:3]
         missing = [n for n in names if n and n not in initializers]
@@ -456,7 +488,8 @@ def recurrent_layers(model: str | os.PathLike[str] | Any) -> dict[str, Recurrent
         cell = what.cell[0]
         reset = {"gru": 1, "gru_reset_before": 0}.get(cell)
         kind = cell if reset is None else "gru"
-        found[node.name or str(place)] = from_onnx(
-            weights[0], weights[1], *weights[2:], cell=kind, linear_before_reset=reset
-        )
+        name = node.name or str(place)
+        while name in found:  # names need not differ
+            name += "'"
+        found[name] = from_onnx(weights[0], weights[1], *weights[2:], cell=kind, linear_before_reset=reset)
     return found

@@ -16,6 +16,7 @@ from . import _core
 try:
     import torch
     from torch import Tensor, nn
+    from torch.autograd import forward_ad
     from torch.nn.utils.rnn import PackedSequence
 except ImportError as error:
     raise ImportError('rnnfast.torch needs PyTorch: pip install "rnnfast[torch]"') from error
@@ -47,7 +48,7 @@ def _clear_unused(numbers: Any, cell: str, rows: int, H: int) -> None:
 
 
 def _array(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.detach().numpy()
+    return None if tensor is None else tensor.detach().resolve_neg().numpy()
 
 
 def _rows(array: Any, batch_sizes: Tensor | None, batch_first: bool) -> Any:
@@ -102,7 +103,7 @@ def forward_pass(
     H = w_hh.shape[1]
     h = x.new_empty((*x.shape[:-1], H))
     rows = h.numel() // H
-    tape = torch.empty(_tape_size(cell, rows, H, x.dtype) if training else 0, dtype=_OF_TAPE[x.dtype])
+    tape = x.new_empty(_tape_size(cell, rows, H, x.dtype) if training else 0, dtype=_OF_TAPE[x.dtype])
     numbers = tape.view(x.dtype).numpy() if training else None
     state = (_array(h0),) if c0 is None else (_array(h0), _array(c0))
     _, final, _ = _core.forward(
@@ -149,8 +150,8 @@ def backward_pass(
         cell, _rows(_array(x), batch_sizes, batch_first), Wx, Wh, b, lengths, reverse, packed,
         tape.view(x.dtype).numpy(),
     )  # fmt: skip
-    dx = torch.empty(x.shape if with_dx else 0, dtype=x.dtype)
-    dw_ih, dw_hh = torch.empty(w_ih.shape, dtype=x.dtype), torch.empty(w_hh.shape, dtype=x.dtype)
+    dx = x.new_empty(x.shape if with_dx else 0)
+    dw_ih, dw_hh = x.new_empty(w_ih.shape), x.new_empty(w_hh.shape)
     out = (dw_ih.numpy(), dw_hh.numpy(), None if b is None else np.empty_like(b))
     _, _, _, db, (dh0, *dc0) = _core.backward(
         kept,
@@ -206,9 +207,25 @@ class _Recurrence(torch.autograd.Function):
         return output
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return _gradients(backward_pass, ctx, *gradients[:3])
+        with torch.no_grad():
+            found = _gradients(backward_pass, ctx, *gradients[:3])
+        if not torch.is_grad_enabled():  # create_graph=True: the gradients depend on all that they were made of
+            return found
+        given = (*gradients[:3], *ctx.saved_tensors[:-1])
+        return tuple(None if g is None else _NoSecond.apply(g, *given) for g in found)
+
+
+class _NoSecond(torch.autograd.Function):
+    """A gradient that must not be differentiated: without it, a second derivative would be 0 and nobody told."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *given: Tensor | None) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise RuntimeError("rnnfast.torch: a second derivative is not there; torch.nn's modules have one")
 
 
 _operator = torch.library.custom_op("rnnfast::recurrence", forward_pass, mutates_args=(), device_types="cpu")
@@ -243,9 +260,15 @@ def _(
 
 
 def _pass(training: bool, x: Tensor) -> Any:
-    if torch.compiler.is_compiling() or type(x) not in (Tensor, nn.Parameter):
+    """The operator wherever somebody looks at operations: the compiler, a tracer, a mode, a kind of tensor."""
+    if (
+        torch.compiler.is_compiling()
+        or type(x) not in (Tensor, nn.Parameter)
+        or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+    ):
         return _operator
-    return _Recurrence.apply if training else forward_pass
+    return _Recurrence.apply if training or forward_ad._current_level >= 0 else forward_pass
 
 
 # ---- the modules
@@ -268,17 +291,27 @@ class _Recurrent(nn.RNNBase):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        proj_size: int = 0,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
+        if proj_size:
+            raise ValueError(f"proj_size: expected 0, got {proj_size}: projections are not there")
         options = {"device": device, "dtype": dtype}
         super().__init__(
             self._mode, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, **options
         )
 
-    def _check(self, x: Tensor, weights: list[Tensor], states: tuple[Tensor, ...], batch_sizes: Tensor | None) -> None:
+    def _check(
+        self,
+        x: Tensor,
+        weights: list[Tensor],
+        states: tuple[Tensor, ...],
+        batch_sizes: Tensor | None,
+        own_states: bool,
+    ) -> None:
         name = f"rnnfast.torch.{type(self).__name__}"
-        arrays = [("input", x), *((f"hx[{k}]", s) for k, s in enumerate(states))]
+        arrays = [("input", x), *((f"hx[{k}]" if len(states) > 1 else "hx", s) for k, s in enumerate(states))]
         for what, tensor in (*arrays, *zip(self._flat_weights_names, weights, strict=True)):
             if not tensor.is_cpu:
                 raise RuntimeError(f"{name}: expected {what} on the CPU, got {tensor.device}; torch.nn has others")
@@ -286,9 +319,11 @@ class _Recurrent(nn.RNNBase):
                 expected = "float32 or float64" if tensor is x else f"{x.dtype}, as the input"
                 raise TypeError(f"{name}: expected {what} of {expected}, got {tensor.dtype}")
         self.check_input(x, batch_sizes)
-        expected_size = self.get_expected_hidden_size(x, batch_sizes)
-        for k, state in enumerate(states):
-            self.check_hidden_size(state, expected_size, f"Expected hidden[{k}] size {{}}, got {{}}")
+        if not own_states:
+            expected_size = self.get_expected_hidden_size(x, batch_sizes)
+            for (what, _), state in zip(arrays[1:], states, strict=True):
+                words = f"Expected {what.replace('hx', 'hidden')} size {{}}, got {{}}"  # torch.nn's
+                self.check_hidden_size(state, expected_size, words)
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
         """As torch.nn's: (output, h_n), for LSTM (output, (h_n, c_n))."""
@@ -300,7 +335,8 @@ class _Recurrent(nn.RNNBase):
             raise ValueError(f"input: expected 2 or 3 dimensions, got {x.dim()}")
         states = 2 if self.mode == "LSTM" else 1
         if states == 2 and hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):
-            raise TypeError(f"hx: expected a pair (h_0, c_0), got {type(hx).__name__}")
+            got = f"{len(hx)} of them" if isinstance(hx, tuple | list) else type(hx).__name__
+            raise TypeError(f"hx: expected a pair (h_0, c_0), got {got}")
         flat = [getattr(self, weight) for weight in self._flat_weights_names]  # as they are now: see functional_call
         time = 1 if self.batch_first else 0
         given = None if hx is None else tuple(hx) if states == 2 else (hx,)
@@ -308,16 +344,25 @@ class _Recurrent(nn.RNNBase):
             if not isinstance(s, Tensor):
                 raise TypeError(f"hx[{k}]: expected a tensor, got {type(s).__name__}")
         alone = not packed and x.dim() == 2  # one sequence without a batch
+        for k, s in enumerate(given or ()):
+            if s.dim() != (2 if alone else 3):
+                name = f"hx[{k}]" if states == 2 else "hx"
+                of = "one sequence without a batch" if alone else "this input"
+                raise RuntimeError(f"{name}: expected {2 if alone else 3} dimensions for {of}, got {s.dim()}")
+        if torch.is_autocast_enabled("cpu"):  # as the weights are: nothing is computed in bfloat16 here
+            x = x.to(flat[0].dtype) if x.is_floating_point() else x
+            given = None if given is None else tuple(s.to(flat[0].dtype) for s in given)
         if alone:
             x = x.unsqueeze(1 - time)
             given = None if given is None else tuple(s.unsqueeze(1) for s in given)
         directions = 2 if self.bidirectional else 1
+        own_states = given is None
         if given is None:
             N = x.shape[1 - time] if batch_sizes is None else int(batch_sizes[0])
             given = (x.new_zeros(self.num_layers * directions, N, self.hidden_size),) * states
         elif sorted_indices is not None:
             given = tuple(s.index_select(1, sorted_indices) for s in given)
-        self._check(x, flat, given, batch_sizes)
+        self._check(x, flat, given, batch_sizes, own_states)
         training = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *given, *flat))
         per = 4 if self.bias else 2
         recurrence = _pass(training, x)
@@ -414,11 +459,6 @@ class LSTM(_Recurrent):
         source="Hochreiter and Schmidhuber (1997), Long short-term memory.",
     )
     _mode = "LSTM"
-
-    def __init__(self, *args: Any, proj_size: int = 0, **kwargs: Any) -> None:
-        if proj_size:
-            raise ValueError(f"proj_size: expected 0, got {proj_size}: projections are not there")
-        super().__init__(*args, **kwargs)
 
 
 class GRU(_Recurrent):

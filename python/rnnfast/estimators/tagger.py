@@ -55,6 +55,11 @@ class WordParts:
         shape = "".join("X" if c.isupper() else "x" if c.isalpha() else "9" if c.isdigit() else c for c in token)
         return [*ends, re.sub(r"(.)\1+", r"\1", shape)]
 
+    def describe(self) -> dict[str, Any]:
+        """As JSON can hold it: the sizes of the suffixes, and the tokens of each vocabulary behind the specials."""
+        tokens = [v.tokens[len(Vocabulary.SPECIALS) :] for v in self.vocabularies]
+        return {"suffixes": list(self.suffixes), "tokens": tokens}
+
     def __call__(self, sentences: list[list[str]]) -> list[NDArray[np.int64]]:
         """(T_i, F) ids of the T_i tokens of each sentence."""
         known = {token: row for row, token in enumerate({token for sentence in sentences for token in sentence})}
@@ -277,6 +282,12 @@ class SequenceTagger(SequenceEstimator):
         X, labels = _pairs(self.encoder_.level, X, y, lengths)
         return entity_f1([t.tolist() for t in labels], self.predict(X))
 
+    def encode(self, X: Any, *, lengths: ArrayLike | None = None) -> list[Array]:
+        """What the network reads of each sequence: (T_i,) ids, (T_i, F) ids of words and of their parts, or (T_i, D)
+        features. What an exported model (:func:`rnnfast.onnx.export`) takes, padded, as its ``x``."""
+        network = self._fitted()
+        return self._encode(steps_of(X, self.encoder_.level, lengths), self.encoder_, self.parts_, network.dtype)
+
     def _encode(
         self, X: Any, encoder: Encoder, parts: WordParts | None, dtype: np.dtype[Any] | None = None
     ) -> list[Array]:
@@ -320,7 +331,7 @@ class SequenceTagger(SequenceEstimator):
         return {
             **describe_labels(self.classes_),
             "encoder": self.encoder_.describe(),
-            "parts": None if parts is None else [v.tokens[len(Vocabulary.SPECIALS) :] for v in parts.vocabularies],
+            "parts": None if parts is None else parts.describe()["tokens"],
         }
 
     def _rebuild(self, settings: dict[str, Any]) -> None:
