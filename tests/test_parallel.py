@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnnfast
-from rnnfast import parallel
+from rnnfast import parallel, training
 from rnnfast.random_rows import Share, normal, uniform
 
 PROGRAM = Path(__file__).with_name("ranks.py")
@@ -336,6 +336,43 @@ def test_what_differs_between_ranks_is_named() -> None:
     results = Threads(3).run(lambda comm: ranks.train("labels", comm, comm.rank, **options(comm)))
     assert "max_epochs" in str(results[1])
     assert [type(each).__name__ for each in results] == ["RankError", "ValueError", "RankError"]
+
+
+def test_other_versions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "version", lambda name: threading.current_thread().name)
+    first, second = Threads(2).run(lambda comm: ranks.train("labels", comm, comm.rank))
+    assert isinstance(first, parallel.RankError)
+    assert "got another version of rnnfast" in str(second)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_all(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "run"
+    first, second = Threads(2).run(lambda comm: ranks.train("labels", comm, comm.rank, checkpoint=path))
+    assert isinstance(first, OSError)
+    assert isinstance(second, parallel.RankError)
+    assert str(path) in str(first)
+    assert str(path) in str(second)
+
+
+def test_a_source_is_shared_and_its_changes_end_all(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.tsv"
+    path.write_text("".join(f"{'good' if k % 3 else 'bad'}\ta film of {k % 7}\n" for k in range(100)))
+
+    def train(comm: Any, *callbacks: rnnfast.Callback) -> Any:
+        source = rnnfast.streaming.classification(path, block_size=500)
+        model = rnnfast.SequenceClassifier(hidden_size=4, max_epochs=3, dropout=0.2, random_state=0, dtype="float64",
+                                           batch_size=9, validation_fraction=0.2, callbacks=callbacks)  # fmt: skip
+        model.fit(source, comm=comm)
+        return {"weights": model.network_.vector, "loss": np.array(model.history_["loss"])}
+
+    one = train(None)
+    for found in Threads(3).run(train):
+        assert not isinstance(found, BaseException), found
+        assert_close(found, one)
+    grow = At("pass", 1, lambda model: path.write_text("good\tone line more\n" * 101))
+    for error in Threads(2).run(lambda comm: train(comm, grow)):
+        assert isinstance(error, OSError)  # each rank reads it for itself
+        assert "reviews.tsv: it changed after it was read for the first time" in str(error)
 
 
 def test_arguments_that_are_wrong_on_one_rank_or_on_all() -> None:

@@ -565,10 +565,10 @@ class GRU(Recurrent):
         title="Gated recurrent unit: h' = (1−z)⊙n + z⊙h (Cho et al. 2014).",
         name="GRU",
         width=12,
-        extra="""reset_after : bool
+        extra="""    reset_after : bool
         Apply r after the recurrent product, n = tanh(x Wxn + b_n + r⊙(h Whn + b_nh)), as cuDNN and PyTorch do; False is
         the cell ``"gru_reset_before"`` with n = tanh(x Wxn + b_n + (r⊙h) Whn), as in the paper.
-    """,
+""",
     )
 
     def __init__(

@@ -371,7 +371,7 @@ def root_mean_squared_error(y_true: Any, y_pred: Any) -> float:
 
 
 def mean_absolute_error(y_true: Any, y_pred: Any) -> float:
-    """mean |y_pred - y_true| over all numbers; parameters and errors as in :func:`root_mean_squared_error`.
+    """mean ``|y_pred - y_true|`` over all numbers; parameters and errors as in :func:`root_mean_squared_error`.
 
     Examples
     --------
