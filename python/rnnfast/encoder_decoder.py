@@ -144,7 +144,7 @@ class Encoded:
     Attributes
     ----------
     projected : array (N, S, 2 H) or None
-        Keys and values, for :class:`Attention`.
+        Keys and values, for ``Attention``.
     lengths : array (N,) or None
         Of the sources.
     state : tuple of arrays (num_layers, N, H)
@@ -189,7 +189,7 @@ class EncoderDecoder(Model):
     target_embedding : int
         The same for the target, which is token ids: 0 or positive.
     attention : bool
-        See :class:`Attention`. Without it the decoder knows of the source what its first state holds.
+        See ``Attention`` in encoder_decoder.py. Without it the decoder knows of the source what its first state holds.
     dropout : float
         On the embeddings, between the layers, and before the Dense layer.
     recurrent_init, forget_bias :
