@@ -162,8 +162,8 @@ def gradient_norms(
     model : Network, EncoderDecoder, or a recurrent layer (RNN, LSTM, GRU)
         Left as it is. There is no dropout, and initial states are zero.
     x, y, lengths :
-        One batch, as in :func:`rnnfast.fit`: see :class:`rnnfast.Sequences`, or such an object alone. Without `y` the loss
-        is the sum of the outputs.
+        One batch, as in :func:`rnnfast.fit`: see :class:`rnnfast.Sequences`, or such an object alone. Without `y` the
+        loss is the sum of the outputs.
     loss, normalizer :
         As in :func:`rnnfast.fit`.
     state : tuple of arrays (num_layers * directions, N, H), optional
