@@ -96,3 +96,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert [page for page in pages if not (tmp_path / "site" / f"{page}.html").exists()] == []
     classifier = (tmp_path / "site" / "generated" / "rnnfast.SequenceClassifier.html").read_text(encoding="utf-8")
     assert 'id="rnnfast.SequenceClassifier.predict_proba"' in classifier
+    constant = (tmp_path / "site" / "generated" / "rnnfast.diagnostics.VANISHING.html").read_text(encoding="utf-8")
+    assert "GradientFlow.verdict" in constant  # not what float() says of itself

@@ -21,7 +21,8 @@ from .training import LOSSES, Sequences
 
 __all__ = ["EXPLODING", "VANISHING", "GradientFlow", "gradient_norms", "hidden_states"]
 
-VANISHING, EXPLODING = 1e-3, 1e3  # reasons: GradientFlow.verdict
+#: The ratio up to which, and that from which on, GradientFlow.verdict says so; the reasons stand there.
+VANISHING, EXPLODING = 1e-3, 1e3
 
 Verdict = Literal["vanishing", "exploding", "stable", "no gradient"]
 ADVICE = {
