@@ -85,8 +85,8 @@ def links(app: Any, page: str, source: list[str]) -> None:
             return f"[{text}]({depth}{PAGES[inside]}{anchor or ''})"
         if path.is_dir() and (path / "README.md").exists():
             inside += "/README.md"
-        if inside.startswith("docs/gallery/"):
-            return f"[{text}]({depth}examples/{path.stem}.rst)"
+        if inside.startswith("docs/gallery"):
+            return f"[{text}]({depth}examples/{path.stem if path.is_file() else 'index'}.rst)"
         if inside.startswith("docs/") and (ROOT / inside).suffix in (".md", ".svg", ".png"):
             return f"[{text}]({depth}{inside.removeprefix('docs/')}{anchor or ''})"
         if path.is_file():
