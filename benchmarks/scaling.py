@@ -24,7 +24,7 @@ import numpy as np
 import rnnfast
 from rnnfast.parallel import MPIComm
 
-RANKS, ROUNDS = (1, 2, 4), 7
+RANKS, ROUNDS = (1, 2, 4), 5
 BATCH, T, D, H = 64, 50, 128, 256  # of the network that is trained, an LSTM of 394,754 parameters
 SIZES = (1 << 6, 1 << 12, 1 << 16, 1 << 20, 1 << 22)  # float32 numbers of the sums
 # Latency in seconds and seconds per byte of the networks that are predicted for: usual figures, not measured here.
