@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -329,6 +331,10 @@ def test_errors_of_arrays_series_and_items(table: Path, tmp_path: Path) -> None:
         streaming.series(table, 1)
     with pytest.raises(TypeError, match=r"item 1: expected a pair \(x, y\), got 5"):
         streaming.items([([1], 2), 5])
+    with pytest.raises(TypeError, match="iterable: expected an iterable, got None"):
+        streaming.items(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="items 2 to 3: expected what can be pickled"):
+        streaming.items([([1], 1), ([1], 2), ([2], 3), ([1], lambda: 0)], block_size=2)
     with pytest.raises(ValueError, match="items: expected at least one sequence"):
         streaming.items([])
 
@@ -370,6 +376,29 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streaming.tempfile, "TemporaryFile", lambda **options: os.fdopen(full, "wb", buffering=0))
     with pytest.raises(OSError, match=r"No space left on device, for a temporary file of 0 bytes: '/somewhere'"):
         streaming.items([([1], 2)], folder="/somewhere")
+
+
+def test_arrays_of_any_layout() -> None:
+    x, y = np.random.default_rng(0).normal(size=(40, 5, 2)), np.arange(40) % 2
+    model = rnnfast.SequenceClassifier(hidden_size=3, max_epochs=1, batch_size=100, random_state=0)
+    for given in (x, np.asfortranarray(x), x[:, ::-1][:, ::-1], x.astype("f2"), x.astype(">f4"), x > 0):
+        whole = type(model)(**model.get_params()).fit(np.ascontiguousarray(given), y)
+        model.fit(streaming.arrays(given, y))
+        np.testing.assert_allclose(model.history_["loss"], whole.history_["loss"], rtol=1e-6)
+    ids = np.random.default_rng(0).integers(0, 9, (40, 5))
+    assert model.fit(streaming.arrays(ids, np.array(["a", "b"] * 20))).encoder_.kind == "ids"
+
+
+def test_sources_are_read_where_they_were_made(reviews: Path) -> None:
+    source = streaming.classification(reviews)
+    model = rnnfast.SequenceClassifier(hidden_size=3, max_epochs=1, random_state=0).fit(source)
+    assert copy.deepcopy(source) is source
+    pickle.dumps(model)
+    with pytest.raises(TypeError, match=r"reviews.tsv: a source cannot be pickled"):
+        pickle.dumps(source)
+    for call in (lambda: model.predict(source), lambda: model.score(source, [0])):
+        with pytest.raises(TypeError, match="X: expected sequences in memory, got <Source"):
+            call()
 
 
 def test_what_a_source_cannot_be(reviews: Path) -> None:

@@ -15,10 +15,8 @@ from typing import Any
 
 from . import __version__, commands, estimators
 from .commands import CommandError
-from .datasets import DatasetError
-from .files import ModelFileError
 from .functions import cells, show_config
-from .tasks import TASKS, TaskError
+from .tasks import TASKS
 
 
 def info(options: argparse.Namespace) -> None:
@@ -229,16 +227,7 @@ def main(arguments: list[str] | None = None) -> int:
     except MemoryError as error:
         print(f"rnnfast: not enough memory ({error})", file=sys.stderr)
         return 2
-    except (
-        CommandError,
-        DatasetError,
-        FloatingPointError,
-        ImportError,
-        ModelFileError,
-        OSError,
-        TaskError,
-        ValueError,
-    ) as error:
+    except commands.EXPECTED as error:
         print(f"rnnfast: {error}", file=sys.stderr)
         return 2
     return 0

@@ -55,6 +55,19 @@ class CommandError(Exception):
     """Ends the program with this sentence and exit code 2."""
 
 
+EXPECTED = (  # what a user may meet; it is said in one line
+    CommandError,
+    data_sets.DatasetError,
+    FloatingPointError,
+    ImportError,
+    ModelFileError,
+    OSError,
+    parallel.RankError,
+    tasks.TaskError,
+    ValueError,
+)
+
+
 class ProgressBar(Callback):
     """A bar over all steps of the optimiser while standard error is a terminal, and a line for each pass."""
 
@@ -111,21 +124,26 @@ class ProgressBar(Callback):
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train, on all ranks with --mpi; of an error that all have, rank 0 alone speaks."""
+    """Train, on all ranks with --mpi; rank 0 says what went wrong on any."""
     if not options.mpi:
         return _train(options, parallel.Ranks(parallel.Alone()))
     if importlib.util.find_spec("mpi4py") is None:
         raise CommandError('--mpi needs mpi4py: pip install "rnnfast[mpi]"')
     from mpi4py import MPI
 
-    ranks = None
-    try:
-        with parallel.job(MPI.COMM_WORLD) as ranks:
+    with parallel.job(MPI.COMM_WORLD) as ranks:
+        try:
             _train(options, ranks)
-    except (Exception, KeyboardInterrupt) as error:
-        if ranks is not None and not ranks.speaks:
-            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from error
-        raise
+        except (*EXPECTED, KeyboardInterrupt) as error:
+            ranks.fail(error)
+            if ranks.broken:
+                raise
+            interrupted = isinstance(error, KeyboardInterrupt)
+            if ranks.rank == 0:
+                print(f"rnnfast: {'interrupted' if interrupted else error}", file=sys.stderr, flush=True)
+            ranks.wait()
+            raise SystemExit(130 if interrupted else 2) from error
+        ranks.wait()
 
 
 def _train(options: argparse.Namespace, ranks: parallel.Ranks) -> None:

@@ -309,7 +309,8 @@ class Network(Model):
             dx, dstate = r.backward(None, (d_final, *(None,) * (r.states - 1)), dx=bool(self.embeddings))
         if self.condition is not None:
             if conditioned:
-                self.condition.backward(np.concatenate([np.swapaxes(s, 0, 1).reshape(len(d), -1) for s in dstate], 1))
+                of_rows = [np.swapaxes(s, 0, 1).reshape(s.shape[1], s.shape[0] * s.shape[2]) for s in dstate]
+                self.condition.backward(np.concatenate(of_rows, axis=1))
             else:
                 self.condition.gradients["W"][...] = 0
                 self.condition.gradients["b"][...] = 0

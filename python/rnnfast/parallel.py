@@ -144,7 +144,7 @@ class Ranks:
     def __init__(self, comm: Comm) -> None:
         self.comm, self.rank, self.size = comm, comm.rank, comm.size
         self.pressed = self.stop = False  # Ctrl-C, and stop_training, on any rank
-        self.speaks = self.rank == 0  # whether an error of this rank is for it to print
+        self.broken = False  # whether another rank has gone without a word
         self._buffer = np.zeros(FIGURES)  # of the next sum; fit gives it room for the gradient
         self._over = self.size == 1  # nothing more is to be said
         self._threads: int | None = None
@@ -215,6 +215,11 @@ class Ranks:
         """The rows of a batch of `n` that are this rank's."""
         return Share(slice(self.rank, None, self.size), n)
 
+    def wait(self) -> None:
+        """For all ranks to be here: who starts the processes may end them all when one ends."""
+        if self.size > 1 and not self.broken:
+            self._tell(self.comm.sum, np.zeros(1))
+
     def end(self) -> None:
         """Nothing more is summed; an error after this is of its rank alone."""
         self._over = True
@@ -237,22 +242,25 @@ class Ranks:
         if not count:
             return
         self._over = True
-        text = np.zeros(TEXT, np.uint8)
-        if count == 1:  # else their texts would be added up
+        failed, text = np.zeros(self.size, np.int64), np.zeros(TEXT, np.uint8)
+        failed[self.rank] = bool(failure)
+        if count > 1:
+            self._tell(self.comm.sum, failed)
+            who = int(np.argmax(failed))
+        if self.rank == who:  # one says why
             said = failure.encode()[:TEXT]
             text[: len(said)] = np.frombuffer(said, np.uint8)
-            self._tell(self.comm.sum, text)
-        self.speaks = bool(failure) and (count < self.size or self.rank == 0)
+        self._tell(self.comm.sum, text)
         if not failure:
-            what = f"rank {who} of {self.size}" if count == 1 else f"{count} of {self.size} ranks"
             why = text.tobytes().rstrip(b"\0").decode(errors="replace")
-            raise RankError(f"{what} failed{': ' if why else ''}{why}")
+            others = "" if count == 1 else f" ({count} ranks did)"
+            raise RankError(f"rank {who} of {self.size} failed{others}: {why}")
 
     def _tell(self, call: Callable[[Array], None], array: Array) -> None:
         try:
             call(array)
         except BaseException:
-            self._over = True  # another rank is gone: there is nobody to tell
+            self._over = self.broken = True  # another rank is gone: there is nobody to tell
             raise
 
     # ---- threads

@@ -70,6 +70,12 @@ class Source:
     def __repr__(self) -> str:
         return f"<Source {self.name}: {len(self):,} sequences in {len(self.sizes):,} blocks>"
 
+    def __deepcopy__(self, memo: Any) -> Source:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self.name}: a source cannot be pickled; make it in the process that reads it")
+
     def read(self, block: int) -> Items:
         """The sequences of a block and what is said of each, or None.
 
@@ -187,8 +193,8 @@ class Blocks:
         X, y = self.source.read(int(self.blocks[k]))
         try:
             found = self.encode(X, y)
-            if found.y is None:
-                raise ValueError("expected Sequences with targets, got some without")
+            if getattr(found, "y", None) is None:
+                raise ValueError(f"encode: expected Sequences with targets, got {type(found).__name__} without")
             return found
         except (TypeError, ValueError) as error:
             start = int(self.sizes[:k].sum())
@@ -338,7 +344,8 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
     Parameters
     ----------
     x : path of a .npy file, or array (a ``numpy.memmap``)
-        (N, T, D) or (N, T) features or (N, T) ids. Only the rows of a block are in memory.
+        (N, T, D) features; (N, T) numbers, which are univariate series, or integers, which are token ids. Only the
+        rows of a block are in memory.
     y : path of a .npy file, or array (N, ...), optional
     lengths : (N,) integers, optional
         Steps of each row; None: all.
@@ -380,7 +387,7 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
 
     def block(k: int) -> tuple[NDArray[Any], Any]:
         part = slice(starts[k], starts[k] + rows)
-        found = np.array(x[part]), None if y is None else np.array(y[part])
+        found = np.array(x[part], order="C"), None if y is None else np.array(y[part], order="C")
         for array in (x, y):
             _release(array)
         return found
@@ -490,10 +497,18 @@ def items(
         An item is no pair.
     """
     _positive("block_size", block_size)
-    spool, places, sizes = _Spool(folder), [0], []
+    if not isinstance(iterable, Iterable):
+        raise TypeError(f"iterable: expected an iterable, got {iterable!r:.80}")
+    spool, places = _Spool(folder), [0]
+    sizes: list[int] = []
 
     def keep(found: list[Any]) -> None:
-        spool.write(pickle.dumps(found, pickle.HIGHEST_PROTOCOL))
+        try:
+            data = pickle.dumps(found, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:  # of the items' own kinds
+            place = f"items {sum(sizes)} to {sum(sizes) + len(found) - 1}"
+            raise TypeError(f"{place}: expected what can be pickled; {error}") from error
+        spool.write(data)
         places.append(spool.size)
         sizes.append(len(found))
 

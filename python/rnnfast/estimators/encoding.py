@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..preprocessing import Vocabulary, tokenize
-from ..streaming import Column
+from ..streaming import Column, Source
 
 __all__ = [
     "Encoder",
@@ -168,6 +168,8 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
     """
     if hasattr(X, "toarray"):  # first: one of SciPy's is a dict
         raise TypeError(f"{name}: expected dense sequences, got a sparse matrix; pass {name}.toarray()")
+    if isinstance(X, Source):
+        raise TypeError(f"{name}: expected sequences in memory, got {X!r}; fit and predict_each take sources")
     if X is None or isinstance(X, str | bytes | dict | set):
         raise TypeError(f"{name}: expected a list of sequences, got {type(X).__name__}")
     if not hasattr(X, "__len__") or hasattr(X, "iloc"):  # an array-like, or a data frame, whose items are columns
