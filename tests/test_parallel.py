@@ -5,6 +5,7 @@ Processes under mpiexec run ranks.py; where the processes do not matter, the ran
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -602,10 +603,14 @@ def test_ctrl_c_ends_all_ranks_between_two_steps(reviews: Path) -> None:
     for line in process.stdout:
         if line.startswith("pass 3/"):
             break
-    pids = subprocess.run(["pgrep", "-f", str(folder / "model")], capture_output=True, text=True, check=True)
-    ours = [int(pid) for pid in pids.stdout.split() if int(pid) != process.pid]
-    children = [pid for pid in ours if b"mpiexec" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(children[0], signal.SIGINT)  # one rank is enough
+    ours = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            words = path.read_bytes()
+            if bytes(folder / "model") in words and b"mpiexec" not in words:
+                ours.append(int(path.parent.name))
+    assert len(ours) == 2
+    os.kill(ours[1], signal.SIGINT)  # one rank is enough
     start = time.monotonic()
     rest, errors = process.communicate(timeout=60)
     assert time.monotonic() - start < 30
