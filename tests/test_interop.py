@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -21,10 +20,7 @@ def test_programs_of_the_pages(package: str, program: str, tmp_path: Path) -> No
     """Each in a process of its own: the frameworks do not like each other's threads and settings."""
     if find_spec(package) is None or (package == "keras" and find_spec("jax") is None):
         pytest.skip(f"{package} is not installed")
-    environment = os.environ | {"KERAS_BACKEND": "jax"}
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     command = [sys.executable, "program.py"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path, env=environment
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

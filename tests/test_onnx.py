@@ -402,6 +402,12 @@ def test_what_is_fed() -> None:
 def test_what_is_exported(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="ids: expected"):
         rnnfast.onnx.to_model(rnnfast.Network(3, 4, 2), ids="no")  # type: ignore[arg-type]
+    network = rnnfast.Network(3, 4, 2, embedding_size=2, dtype=np.float64)
+    with pytest.raises(ValueError, match="ids: expected None or True for a network with an embedding"):
+        rnnfast.onnx.to_model(network, ids=False)
+    network.vector[0] = 1e39
+    with pytest.raises(ValueError, match=r"model: expected weights that float32 can hold, got 1e\+39"):
+        rnnfast.onnx.to_model(network)
     with pytest.raises(TypeError, match="path: expected a str or path, got None"):
         rnnfast.onnx.export(rnnfast.Network(3, 4, 2), None)  # type: ignore[arg-type]
     sentences, tags = [["the", "Dog", "runs"], ["a", "cat"]] * 8, [["D", "N", "V"], ["D", "N"]] * 8

@@ -258,7 +258,9 @@ def load_layers(title: str, module: Any, arrays: dict[str, Array], prefix: str, 
         parameter[...] = array
 
 
-READ_OFF = ("input_size", "hidden_size", "num_layers", "bidirectional", "bias", "activation", "reset_after")
+READ_OFF = (
+    "input_size", "hidden_size", "num_layers", "bidirectional", "bias", "activation", "reset_after", "recurrent_init",
+)  # fmt: skip
 
 
 def imported(

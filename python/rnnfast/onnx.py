@@ -56,7 +56,10 @@ class _Graph:
 
     def weight(self, name: str, value: ArrayLike) -> str:
         array = np.asarray(value)
-        array = array.astype(np.float32) if array.dtype == np.float64 and not name.startswith("double") else array
+        if array.dtype == np.float64 and not name.startswith("double"):
+            if (np.abs(array) > np.finfo(np.float32).max).any():
+                raise ValueError(f"model: expected weights that float32 can hold, got {np.abs(array).max()} in {name}")
+            array = array.astype(np.float32)
         self.weights.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
 
@@ -72,14 +75,16 @@ class _Graph:
 
 def _recurrent(graph: _Graph, layer: Recurrent, x: str, lengths: str, initial: tuple[str, ...], name: str) -> Any:
     """The layers, from x (T, N, D): h (T, N, directions * H) and h_n (directions, N, H) of the top layer."""
+    W, R, B = to_onnx(layer)  # refuses a cell that ONNX has not
     op = {"lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU"}.get(layer.cell, "RNN")
+    if op == "RNN" and not layer.cell.startswith("rnn_"):
+        raise ValueError(f"cell: expected one that ONNX has, got {layer.cell!r}")
     attributes: dict[str, Any] = {"hidden_size": layer.hidden_size}
     attributes["direction"] = "bidirectional" if layer.bidirectional else "forward"
     if op == "GRU":
         attributes["linear_before_reset"] = int(layer.cell == "gru")
     if op == "RNN":
         attributes["activations"] = [layer.cell.removeprefix("rnn_").capitalize()] * layer.directions
-    W, R, B = to_onnx(layer)
     final = ""
     for k in range(layer.num_layers):
         weights = [graph.weight(f"{name}.{kind}_{k}", of[k]) if of else "" for kind, of in zip("WRB", (W, R, B))]  # noqa: B905
@@ -213,6 +218,8 @@ def to_model(model: Network | SequenceEstimator, *, ids: bool | None = None) -> 
     elif isinstance(model, Network):
         network = model
         check_flags(**({} if ids is None else {"ids": ids}))
+        if network.embeddings and ids is False:
+            raise ValueError("ids: expected None or True for a network with an embedding, got False")
         outputs = _network(graph, network, bool(network.embeddings or ids), None)
     else:
         raise TypeError(
@@ -397,6 +404,8 @@ class Session:
     Attributes
     ----------
     input_names, output_names : lists of str
+    metadata : dict
+        What :func:`export` says of the model; empty for one of others.
 
     Raises
     ------
