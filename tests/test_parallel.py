@@ -147,7 +147,7 @@ def test_one_sum_for_each_step() -> None:
     size = ranks.model("carried").vector.size
     steps = 4 * 3  # 40 sequences by 10, 9 steps by 4
     assert [calls for calls in threads.calls if calls[0] == "sum" and calls[1] > size] == (
-        [("sum", size + parallel.FIGURES)] * (steps + 1)  # and one at the end of a pass
+        [("sum", size + parallel.FIGURES)] * (steps + 2)  # and one where a pass begins and where it ends
     )
 
 
@@ -290,6 +290,77 @@ def test_an_error_in_a_callback_ends_all(event: str, number: int) -> None:
     for other in others:
         assert isinstance(other, parallel.RankError)
         assert str(other) == "rank 0 of 3 failed: OSError: no space left"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("event", ["begin", "step", "pass"])
+def test_a_callback_changes_the_learning_rate_of_all(event: str, dtype: Any) -> None:
+    def train(comm: Any) -> Any:
+        optimizer = rnnfast.Adam(0.05)
+
+        class Change(rnnfast.Callback):
+            def on_train_begin(self, logs: Any) -> None:
+                optimizer.learning_rate *= 0.3 if event == "begin" else 1
+
+            def on_train_batch_end(self, batch: int, logs: Any) -> None:
+                optimizer.learning_rate *= 0.7 if event == "step" else 1
+
+            def on_epoch_end(self, epoch: int, logs: Any) -> None:
+                optimizer.learning_rate *= 0.1 if event == "pass" else 1
+
+        network, data = rnnfast.Network(20, 9, 3, embedding_size=5, dtype=dtype, seed=5), ranks.data("labels", -1)
+        history = rnnfast.fit(network, data, optimizer=optimizer, batch_size=5, max_epochs=4, seed=0, comm=comm,
+                              callbacks=[Change()])  # fmt: skip
+        return {"weights": network.vector, "loss": np.array(history["loss"])}, optimizer.learning_rate
+
+    one, rate = train(None)
+    for found, also in Threads(3).run(train):
+        assert also == rate or event == "step"  # the last change has no step behind it
+        for name, value in one.items():
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12 if dtype is np.float64 else 1e-4)
+
+
+def test_a_callback_may_change_weights_where_a_pass_begins_or_ends() -> None:
+    def halve(model: Any) -> None:
+        model.vector *= 0.5
+
+    class Begin(rnnfast.Callback):
+        def on_train_begin(self, logs: Any) -> None:
+            halve(self.model)
+
+        def on_epoch_begin(self, epoch: int, logs: Any) -> None:
+            halve(self.model)
+
+    def train(comm: Any) -> Any:
+        callbacks = [Begin(), At("pass", 1, halve)]
+        return ranks.train("labels", comm, comm and comm.rank, max_epochs=4, callbacks=callbacks, validation=None)
+
+    for found in Threads(2).run(train):
+        assert_close(found, train(None))
+
+
+def test_an_error_in_any_letters_is_told() -> None:
+    def act(model: Any) -> None:
+        raise OSError("caf\udce9.tsv: gone")
+
+    first, second = Threads(2).run(lambda comm: ranks.train("labels", comm, comm.rank, callbacks=[At("step", 1, act)]))
+    assert isinstance(first, OSError)
+    assert "rank 0 of 2 failed: OSError: caf\\udce9.tsv: gone" in str(second)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_goes_on_with_more_ranks(schedule: str, tmp_path: Path) -> None:
+    whole = ranks.train("labels", None, 0, max_epochs=6, schedule=schedule)
+
+    def part(comm: Any, *stops: rnnfast.Callback) -> Any:
+        return ranks.train("labels", comm, comm and comm.rank, max_epochs=6, schedule=schedule, callbacks=stops,
+                           checkpoint=rnnfast.Checkpoint(tmp_path / "run", every=1))  # fmt: skip
+
+    part(None, At("step", 2, stop))
+    for found in Threads(2).run(lambda comm: part(comm, At("pass", 3, stop))):
+        assert not isinstance(found, BaseException), found
+    for found in Threads(3).run(part):
+        assert_close(found, whole)
 
 
 def test_an_error_after_the_end_is_of_its_rank_alone() -> None:

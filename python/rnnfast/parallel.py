@@ -25,7 +25,7 @@ __all__ = ["Alone", "Comm", "MPIComm", "RankError", "Ranks", "TorchComm", "all_r
 
 Array = NDArray[Any]
 Fit = TypeVar("Fit", bound=Callable[..., Any])
-FIGURES = 8  # numbers that travel with each gradient
+FIGURES = 11  # numbers that travel with each gradient: 4 figures, the learning rate in 3 parts, 4 flags
 TEXT = 2000  # bytes of an error's message that the other ranks are told
 
 
@@ -181,18 +181,25 @@ class Ranks:
         self._tell(self.comm.broadcast, data)
         return value if self.rank == 0 else pickle.loads(data.tobytes())
 
-    def sum(self, gradient: Array | None = None, *figures: float) -> tuple[float, ...]:
-        """Sum a gradient, in place, and some figures; learn whether any rank is to stop (`pressed`, `stop`)."""
+    def sum(self, gradient: Array | None = None, *figures: float, optimizer: Any = None) -> tuple[float, ...]:
+        """Sum a gradient, in place, and some figures; learn whether any rank is to stop (`pressed`, `stop`), and take
+        over the learning rate of rank 0, whose callbacks may have changed it."""
         if self.size == 1:
             return figures
         n = len(self._buffer) - FIGURES
         self._buffer[:n] = 0 if gradient is None else gradient
-        self._buffer[n:-4] = (*figures, *(0,) * (FIGURES - 4 - len(figures)))
+        self._buffer[n:-4] = 0
+        self._buffer[n : n + len(figures)] = figures
+        rate = getattr(optimizer, "learning_rate", None)
+        if rate is not None and self.rank == 0:
+            self._buffer[n + 4 : n + 7] = _parts(rate)
         self._buffer[-2:] = self.pressed, self.stop
         self._exchange()
         if gradient is not None:
             gradient[...] = self._buffer[:n]
         self.pressed, self.stop = (bool(flag) for flag in self._buffer[-2:])
+        if rate is not None and self.rank:
+            optimizer.learning_rate = float(self._buffer[n + 4 : n + 7].astype(np.float64).sum())
         return tuple(float(figure) for figure in self._buffer[n : n + len(figures)])
 
     def broadcast(self, array: Array) -> None:
@@ -248,7 +255,7 @@ class Ranks:
             self._tell(self.comm.sum, failed)
             who = int(np.argmax(failed))
         if self.rank == who:  # one says why
-            said = failure.encode()[:TEXT]
+            said = failure.encode(errors="backslashreplace")[:TEXT]
             text[: len(said)] = np.frombuffer(said, np.uint8)
         self._tell(self.comm.sum, text)
         if not failure:
@@ -281,6 +288,15 @@ class Ranks:
     def put_threads_back(self) -> None:
         if self._threads is not None:
             _core.set_num_threads(self._threads)
+
+
+def _parts(number: float) -> list[float]:
+    """Numbers of float32 whose sum, with the zeros of other ranks, is a number of float64."""
+    parts = []
+    for _ in range(3):
+        parts.append(float(np.float32(number)))
+        number -= parts[-1]
+    return parts
 
 
 _THREADS = ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS")  # who sets these knows better

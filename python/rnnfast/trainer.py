@@ -165,7 +165,7 @@ class Trainer:
                 ranks.pressed = True
         if not math.isfinite(mine[0]) or ranks.pressed or ranks.stop:
             model.gradient_vector[...] = 0
-        total, found = ranks.sum(model.gradient_vector, *mine)
+        total, found = ranks.sum(model.gradient_vector, *mine, optimizer=self.optimizer)
         if ranks.pressed or ranks.stop:
             raise BrokenOff
         if self.normalizer in MEANS and abs(found - weight) > 1e-5 * weight:

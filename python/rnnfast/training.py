@@ -134,8 +134,8 @@ def fit(
         Train on several processes (ranks), each of which makes this call with the same arguments: docs/parallel.md.
         `batch_size` is that of all of them together; each computes every ``size``-th sequence of a batch, and the
         gradients are added up. What differs in the last bits is the order of that sum. Model, seed and checkpoint are
-        those of rank 0, on which alone callbacks are called and files written; they may change weights at the end of
-        a pass only. A stop or Ctrl-C on any rank is one on all.
+        those of rank 0, on which alone callbacks are called and files written; they may change the learning rate, and
+        weights at the beginning or the end of a pass, not within one. A stop or Ctrl-C on any rank is one on all.
 
     Returns
     -------
@@ -223,6 +223,8 @@ def fit(
             "clip_norm": clip_norm, "clip_value": clip_value, "truncate": truncate, "carry_state": carry_state,
             "shuffle": shuffle, "bucket": bucket}  # fmt: skip
         checkpoints = Checkpoints(callbacks, model, data, held_out, optimizer, rng, settings)
+        # Before a checkpoint is read, which sets the learning rate of rank 0 to where a schedule was.
+        facts = facts_of(model, data, held_out, optimizer, **settings) if ranks.size > 1 else {}
         run = None
         if ranks.rank == 0:
             run = checkpoints.read(lambda at: trainer.check(at, plan(copy.deepcopy(at.generator))[0], carry_state))
@@ -230,7 +232,7 @@ def fit(
         if ranks.size > 1:
             rules = {"max_epochs": max_epochs, "target_loss": target_loss, "patience": patience, "tol": tol}
             versions = {"version of rnnfast": version("rnnfast"), "version of numpy": np.__version__}
-            ranks.begin(facts_of(model, data, held_out, optimizer, **settings) | rules | versions, model.vector)
+            ranks.begin(facts | rules | versions, model.vector)
             run = _start_alike(ranks, model, optimizer, rng, run)
         history = run.history
         called = callbacks if ranks.rank == 0 else []
@@ -257,6 +259,9 @@ def fit(
                 start = time.perf_counter() - at.seconds
                 order, updates = plan(copy.deepcopy(at.generator) if begun else rng)
                 _call(called, "on_epoch_begin", epoch, {"batches": updates})
+                if ranks.size > 1:  # what callbacks changed on rank 0
+                    ranks.sum(optimizer=optimizer)
+                    _broadcast(ranks, model)
                 carried, parts, whole = None, trainer.train(order, carry_state, at.done, at.state), False
                 while True:
                     if factor is not SCHEDULES["constant"]:
@@ -301,7 +306,7 @@ def fit(
                 if ranks.rank == 0:
                     checkpoints.write(run)
                 ranks.pressed, ranks.stop = ranks.pressed or interrupt.pressed, ranks.stop or model.stop_training
-                ranks.sum()
+                ranks.sum(optimizer=optimizer)
                 if ranks.size > 1:  # processors of another kind may step to other last bits
                     _broadcast(ranks, model)
                 if ranks.pressed:
