@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -389,10 +390,111 @@ def test_arrays_of_any_layout() -> None:
     assert model.fit(streaming.arrays(ids, np.array(["a", "b"] * 20))).encoder_.kind == "ids"
 
 
+def test_the_form_of_a_tagged_file_is_that_of_its_first_token(tmp_path: Path) -> None:
+    """Behind a byte order mark, comments longer than a block, a first line that a block cuts."""
+    rows = "".join(f"{k}\t{word}\t{word}\t{tag}\tX\t_\t0\troot\t_\t_\n" for k, word, tag in
+                   ((1, "dög", "NOUN"), (2, "runs", "VERB")))  # fmt: skip
+    path = tmp_path / "tagged.conllu"
+    for text in ("\ufeff# sent_id = 1\n" + rows, "\ufeff" + "\n# a long comment\n" * 2 + rows, rows,
+                 "\ufeff#c\nEU\tB\n", "éé X\nb Y\n", "a X\n \t\nb Y\n" * 20, "a X\r\n\r\nb Y\r\n" * 5):  # fmt: skip
+        path.write_bytes(text.encode())
+        for size in (1, 3, 20, 1 << 20):
+            assert everything(streaming.tagging(path, block_size=size)) == datasets.read_tagging(path)
+    path.write_text("a X\nb Y\n \n" * 200)
+    assert len(streaming.tagging(path, block_size=100).sizes) > 10
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from rnnfast import streaming
+with open("big.csv", "w") as file:
+    file.write("a\\n" + "".join(f"{k}\\n" for k in range(20000)))
+for source in (streaming.series("big.csv", 3, block_size=2000), streaming.items(([k], k) for k in range(20000))):
+    def check():
+        at = 0
+        for X, y in streaming.Part(source).blocks():
+            for x, target in zip(X, y):
+                assert x[0] == at and target == at + (3 if len(x) == 3 else 0), (x, target, at)
+                at += 1
+    child = os.fork()
+    try:
+        check()
+    except BaseException as error:
+        print(error)
+        os._exit(1)
+    if child == 0:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_processes_and_threads_read_one_source(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    source = streaming.items((([k], k) for k in range(20000)), block_size=50)
+    found: list[Any] = []
+    threads = [threading.Thread(target=lambda: found.append(everything(source)[1])) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [list(range(20000))] * 3
+
+
+def test_a_memory_map_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).normal(size=(500, 20, 3)))
+    for given in (path, np.load(path, mmap_mode="r"), np.load(path, mmap_mode="r")[100:]):
+        source = streaming.arrays(given, np.arange(len(np.load(path)) if given is path else len(given)) % 2)
+        size = path.stat().st_size
+        with path.open("r+b") as file:
+            whole = file.read()
+            file.truncate(size // 10)
+        with pytest.raises(OSError, match=rf"it changed: expected a file of {size} bytes, got {size // 10}"):
+            rnnfast.SequenceClassifier(hidden_size=4, max_epochs=1).fit(source)
+        path.write_bytes(whole)
+
+
+def test_labels_that_are_objects(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 3, 2))
+    checksums = {
+        streaming.arrays(x, np.array([f"class {k % 2}" for k in range(20)], object)).checksum() for _ in range(3)
+    }
+    assert len(checksums) == 1
+    for y in (np.array([None, 1] * 10), np.array([1, "x"] * 10, object), np.arange(20).astype("M8[D]")):
+        with pytest.raises(TypeError, match="y: expected numbers, booleans or strings, got"):
+            streaming.arrays(x, y)
+
+
+def test_conditions_of_a_source() -> None:
+    lines = ["a b c d", "c b", "abc"] * 20
+    options: dict[str, Any] = {
+        "hidden_size": 5,
+        "max_epochs": 1,
+        "batch_size": 100,
+        "random_state": 0,
+        "dtype": "float64",
+    }
+    for y in ([[k * 1.0] for k in range(60)], [(k, 1) for k in range(60)], [np.ones(2) * k for k in range(60)],
+              ["x", "y", "z"] * 20, [0, 1, 2] * 20):  # fmt: skip
+        whole = rnnfast.SequenceGenerator(**options).fit(lines, y)
+        model = rnnfast.SequenceGenerator(**options).fit(streaming.items(zip(lines, y, strict=True), block_size=100))
+        np.testing.assert_allclose(model.history_["loss"], whole.history_["loss"], rtol=1e-9)
+
+
+def test_a_relative_path_is_of_the_folder_it_was_given_in(reviews: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(reviews.parent)
+    source = streaming.classification(reviews.name)
+    monkeypatch.chdir("/")
+    assert len(everything(source)[0]) == 200
+
+
 def test_sources_are_read_where_they_were_made(reviews: Path) -> None:
     source = streaming.classification(reviews)
     model = rnnfast.SequenceClassifier(hidden_size=3, max_epochs=1, random_state=0).fit(source)
-    assert copy.deepcopy(source) is source
+    assert copy.deepcopy(source) is copy.copy(source) is source
     pickle.dumps(model)
     with pytest.raises(TypeError, match=r"reviews.tsv: a source cannot be pickled"):
         pickle.dumps(source)

@@ -14,7 +14,9 @@ import io
 import mmap
 import os
 import pickle
+import re
 import tempfile
+import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,6 +71,9 @@ class Source:
 
     def __repr__(self) -> str:
         return f"<Source {self.name}: {len(self):,} sequences in {len(self.sizes):,} blocks>"
+
+    def __copy__(self) -> Source:
+        return self
 
     def __deepcopy__(self, memo: Any) -> Source:
         return self
@@ -266,9 +271,9 @@ def tagging(path: PathLike, column: int | None = None, *, block_size: int = BLOC
 
     `column` is as in :func:`rnnfast.datasets.read_tagging`.
     """
-    with open(path, "rb") as file:
-        head = file.read(block_size)
-    form = tagging_form((line for _, line in decoded(head.split(b"\n")[:-1] or [head], path)), column)
+    with open(path, "rb") as file:  # up to its first token, however far that is
+        lines = (line.removeprefix(codecs.BOM_UTF8) if k == 0 else line for k, line in enumerate(file))
+        form = tagging_form((line for _, line in decoded((line.removesuffix(b"\n") for line in lines), path)), column)
     return _text(path, lambda numbered: tagged(numbered, path, form), True, block_size)
 
 
@@ -277,6 +282,7 @@ def _text(
 ) -> Source:
     """Blocks that end where a line ends, or a blank line."""
     _positive("block_size", block_size)
+    here = os.path.abspath(path)  # the working folder may change
     places: list[tuple[int, int, int, int]] = []  # of each block: first byte, bytes, first line, CRC-32
     sizes: list[int] = []
 
@@ -305,7 +311,7 @@ def _text(
 
     def read(block: int) -> Items:
         start, size, line, checksum = places[block]
-        with open(path, "rb") as file:
+        with open(here, "rb") as file:
             if _identity(file) != identity:
                 raise OSError(f"{path}: it changed after it was read for the first time")
             file.seek(start)
@@ -326,7 +332,7 @@ def _last_end(data: bytes, sentences: bool) -> int:
     for blank in (b"\n\n", b"\n\r\n"):
         if (place := data.rfind(blank)) >= 0:
             return place + len(blank)
-    return 0
+    return max((match.end() for match in re.finditer(rb"\n[ \t\r\f\v]*(?=\n)", data)), default=-1) + 1
 
 
 def _identity(file: io.BufferedReader) -> tuple[int, int]:
@@ -374,6 +380,10 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
     _positive("block_size", block_size)
     name = os.fspath(x) if isinstance(x, str | os.PathLike) else "x"
     x, y = _mapped(x, "x"), None if y is None else _mapped(y, "y")
+    if y is not None and y.dtype.kind == "O":  # their checksum would be that of addresses
+        y = np.array(y.tolist()) if all(isinstance(value, str) for value in y.flat) else y
+    if y is not None and y.dtype.kind not in "biufU":
+        raise TypeError(f"y: expected numbers, booleans or strings, got {y.dtype}")
     if x.ndim not in (2, 3) or x.dtype.kind not in "fiub":
         raise ValueError(f"x: expected (N, T) or (N, T, D) numbers, got {x.shape} of {x.dtype}")
     if y is not None and (y.ndim == 0 or len(y) != len(x)):
@@ -386,6 +396,8 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
     checksums = []
 
     def block(k: int) -> tuple[NDArray[Any], Any]:
+        for of, array in ((name, x), ("y", y)):
+            _whole_file(of, array)
         part = slice(starts[k], starts[k] + rows)
         found = np.array(x[part], order="C"), None if y is None else np.array(y[part], order="C")
         for array in (x, y):
@@ -418,6 +430,18 @@ def _mapped(array: Any, name: str) -> NDArray[Any]:
         return np.lib.format.open_memmap(array, mode="r")
     except ValueError as error:
         raise ValueError(f"{name}: {os.fspath(array)}: expected a .npy file of numbers, got {error}") from error
+
+
+def _whole_file(name: str, array: Any) -> None:
+    """An OSError where the file of a memory map is shorter than the map: reading there would end the process."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and isinstance(array._mmap, mmap.mmap):  # type: ignore[attr-defined]
+            start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+            expected, found = start + len(array._mmap), array._mmap.size()  # type: ignore[attr-defined]
+            if found < expected:
+                raise OSError(f"{name}: it changed: expected a file of {expected} bytes, got {found}")
+            return
+        array = array.base
 
 
 def _release(array: Any) -> None:
@@ -465,9 +489,12 @@ def series(
     rows = max(1, block_size // (wide * length))  # windows overlap; each is an array of its own in the end
     starts = range(0, number, rows)
 
+    spool.finish()
+    ranges = [(start * wide, (min(rows, number - start) + length + horizon - 1) * wide) for start in starts]
+    checksums = [zlib.crc32(spool.read(*of)) for of in ranges]
+
     def read(k: int) -> Items:
-        size = min(rows, number - starts[k])
-        data = spool.read(starts[k] * wide, (size + length + horizon - 1) * wide)
+        data = spool.read(*ranges[k], checksums[k])
         values = np.frombuffer(data).reshape(-1, len(names))
         X, y = windows(values, length, horizon, target=values[:, column])
         return list(X), list(y)
@@ -501,6 +528,7 @@ def items(
         raise TypeError(f"iterable: expected an iterable, got {iterable!r:.80}")
     spool, places = _Spool(folder), [0]
     sizes: list[int] = []
+    checksums: list[int] = []
 
     def keep(found: list[Any]) -> None:
         try:
@@ -510,6 +538,7 @@ def items(
             raise TypeError(f"{place}: expected what can be pickled; {error}") from error
         spool.write(data)
         places.append(spool.size)
+        checksums.append(zlib.crc32(data))
         sizes.append(len(found))
 
     part: list[Any] = []
@@ -522,9 +551,10 @@ def items(
             part = []
     if part:
         keep(part)
+    spool.finish()
 
     def read(k: int) -> Items:
-        found = pickle.loads(spool.read(places[k], places[k + 1] - places[k]))
+        found = pickle.loads(spool.read(places[k], places[k + 1] - places[k], checksums[k]))
         return ([x for x, _ in found], [y for _, y in found]) if labelled else (found, None)
 
     return Source("items", sizes, read, spool.checksum)
@@ -535,6 +565,7 @@ class _Spool:
 
     def __init__(self, folder: PathLike | None = None) -> None:
         self.size = self.checksum = 0
+        self._lock = threading.Lock()
         self._folder = os.fspath(folder or tempfile.gettempdir())
         self._file = tempfile.TemporaryFile(dir=folder, prefix="rnnfast-")  # noqa: SIM115, it ends with this object
         weakref.finalize(self, _close, self._file)
@@ -547,12 +578,28 @@ class _Spool:
         self.size += len(data)
         self.checksum = zlib.crc32(data, self.checksum)
 
-    def read(self, start: int, size: int) -> bytes:
+    def finish(self) -> None:
+        """Nothing more is written."""
         try:
-            self._file.seek(start)  # what is not written yet is written first
+            self._file.flush()
         except OSError as error:
             raise self._named(error) from error
-        return self._file.read(size)
+
+    def read(self, start: int, size: int, checksum: int | None = None) -> bytes:
+        """By place, so that threads and forked processes do not move each other's."""
+        if hasattr(os, "pread"):
+            parts = []
+            while size and (part := os.pread(self._file.fileno(), size, start)):
+                parts.append(part)
+                start, size = start + len(part), size - len(part)
+            data = b"".join(parts)
+        else:
+            with self._lock:
+                self._file.seek(start)
+                data = self._file.read(size)
+        if checksum is not None and zlib.crc32(data) != checksum:
+            raise OSError(f"{self._folder}: a temporary file changed after it was written")
+        return data
 
     def _named(self, error: OSError) -> OSError:
         return OSError(error.errno, f"{error.strerror}, for a temporary file of {self.size} bytes", self._folder)

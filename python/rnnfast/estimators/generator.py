@@ -25,6 +25,7 @@ from ..sequences import Sequences
 from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
 from .conditions import Conditions
+from .encoding import as_array
 from .tokens import Tokens, one_or_many
 
 __all__ = ["SequenceGenerator"]
@@ -245,7 +246,9 @@ class SequenceGenerator(SequenceEstimator):
         self.encoder_, self.ends_ = Tokens.learn(train.X, self.level, self.min_count), True
         labels = None
         if whole.source.labelled:
-            labels = np.unique(np.concatenate([np.unique(np.asarray(y)) for y in whole.y.blocks()]))
+            labels = as_array(next(whole.y.blocks()), "y")
+            if labels.ndim == 1:  # else vectors, of which the first block tells the size
+                labels = np.unique(np.concatenate([np.unique(as_array(y, "y")) for y in whole.y.blocks()]))
         self.conditions_ = Conditions.learn(labels)
         size = self.n_features_in_ = self.encoder_.size
         if size == len(Vocabulary.SPECIALS):
