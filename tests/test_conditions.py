@@ -47,7 +47,7 @@ def test_none() -> None:
     ("y", "error", "message"),
     [
         ([0.5, 1.5], ValueError, "y: expected (N,) labels or (N, C) numbers, got (2,) of float64"),
-        (["a", "a"], ValueError, "y: expected at least two classes, got ['a']"),
+        (["a", "a"], ValueError, "y: expected at least two classes, got 1 class, 'a'"),
         ([["a"], ["b"]], ValueError, "y: expected (N,) labels or (N, C) numbers, got (2, 1) of <U1"),
         ([["a"], ["b", "c"]], ValueError, "y: expected one array, got parts of unequal shape"),
         (np.zeros((2, 0)), ValueError, "y: expected (N,) labels or (N, C) numbers, got (2, 0) of float64"),

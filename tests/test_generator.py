@@ -451,7 +451,7 @@ def test_scikit_learn() -> None:
         ({}, {"X": None}, TypeError, "X: expected a list of sequences, got NoneType"),
         ({}, {"X": 5}, TypeError, "X: expected a list of sequences, got int"),
         ({}, {"X": "abc", "y": ["a"]}, ValueError, "y: expected None with one long text"),
-        ({}, {"X": ["ab", "c"], "y": ["a"]}, ValueError, "y: expected at least two classes, got ['a']"),
+        ({}, {"X": ["ab", "c"], "y": ["a"]}, ValueError, "y: expected at least two classes, got 1 class, 'a'"),
         ({}, {"X": ["ab", "c", "d"], "y": ["a", "b"]}, ValueError, "y: expected (N,) = (3,) labels, got (2,)"),
         ({"level": "letter"}, {"X": "abc"}, ValueError, "level: expected None or one of character, word, token"),
         (

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ def table(tmp_path: Path) -> Path:
 def everything(source: Any) -> tuple[list[Any], list[Any]]:
     X, y = [], []
     for part_X, part_y in streaming.Part(source).blocks():
-        X += part_X
-        y += part_y or []
+        X.extend(part_X)
+        y.extend([] if part_y is None else part_y)
     return X, y
 
 
@@ -316,7 +317,9 @@ def test_errors_of_arrays_series_and_items(table: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((np.ones(3),), r"x: expected \(N, T\) or \(N, T, D\) numbers, got \(3,\) of float64"),
         ((x, np.ones(3)), r"y: expected \(N, ...\) = \(4, ...\), got \(3,\)"),
-        ((x, None, [1, 2, 3, 4]), r"lengths: expected \(4,\) integers of 1 to T = 3"),
+        ((x, [1, [2, 3], 4, 5]), "y: expected one array, got parts of unequal shape"),
+        ((x, None, [1, 2, 3]), r"lengths: expected \(4,\) integers of 1 to T = 3, got \(3,\) of int64"),
+        ((x, None, [1, 2, 3, 4]), r"lengths\[3\] = 4: expected \(4,\) integers of 1 to T = 3"),
     ):
         with pytest.raises(ValueError, match=message):
             streaming.arrays(*arguments)
@@ -374,7 +377,7 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full")
     full = os.open("/dev/full", os.O_RDWR)
-    monkeypatch.setattr(streaming.tempfile, "TemporaryFile", lambda **options: os.fdopen(full, "wb", buffering=0))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: os.fdopen(full, "wb", buffering=0))
     with pytest.raises(OSError, match=r"No space left on device, for a temporary file of 0 bytes: '/somewhere'"):
         streaming.items([([1], 2)], folder="/somewhere")
 
@@ -516,10 +519,75 @@ def test_what_a_source_cannot_be(reviews: Path) -> None:
     with pytest.raises(ValueError, match="carry_state: expected data in memory"):
         rnnfast.fit(network, data, carry_state=True, shuffle=False, bucket=False)
     bad = streaming.Blocks(source, lambda X, y: rnnfast.Sequences([[1.5j]] * len(X), [0] * len(X)))
-    with pytest.raises(TypeError, match=r"reviews.tsv: in its sequences 0 to 199: x\[0\]: expected"):
+    with pytest.raises(TypeError, match=r"reviews.tsv: x\[0\]: expected"):
         rnnfast.fit(network, bad)
     with pytest.raises(ValueError, match=r"validation_fraction = 0\.001: 200 sequences are too few"):
         rnnfast.SequenceClassifier(validation_fraction=0.001).fit(source)
     reviews.write_text("pos\t...\nneg\ta film\n")
-    with pytest.raises(ValueError, match=r"X\[0\]: expected at least one word, got none in '...'"):
+    with pytest.raises(ValueError, match=r"reviews.tsv: X\[0\]: expected at least one word, got none in '...'"):
         rnnfast.SequenceClassifier(validation_fraction=0).fit(streaming.classification(reviews))
+
+
+def test_errors_name_sequences_by_their_places_in_the_source() -> None:
+    """Whichever block they are in, of what is held out too; while it is learnt, encoded and predicted."""
+    n, options = 100, {"hidden_size": 3, "max_epochs": 1, "random_state": 0}
+    for k in (0, 7, 50, 99):
+        for fraction in (0.0, 0.3):
+            classifier = rnnfast.SequenceClassifier(validation_fraction=fraction, **options)
+            regressor = rnnfast.SequenceRegressor(validation_fraction=fraction, **options)
+            generator = rnnfast.SequenceGenerator(validation_fraction=fraction, **options)
+            transducer = rnnfast.SequenceTransducer(validation_fraction=fraction, **options)
+            tagger = rnnfast.SequenceTagger(validation_fraction=fraction, **options)
+            for model, good, bad, message in (
+                (classifier, (["a"], "x"), ([], "y"), f"items: X[{k}]: expected at least one step, got an empty"),
+                (classifier, (["a"], 1), (["b"], 1.5), f"items: y[{k}] = 1.5: expected a class"),
+                (regressor, ([1.0], 2.0), ([1.0], np.nan), f"items: y[{k}] contains NaN: expected finite numbers"),
+                (regressor, ([1.0], 2.0), ([np.nan], 2.0), f"items: X[{k}][0, 0] is NaN: expected a finite number"),
+                (generator, ("ab", "x"), ("", "y"), f"items: X[{k}]: expected at least one token, got ''"),
+                (transducer, ("ab", "x"), ("ab", 3), f"items: y[{k}]: expected a string, a list of tokens or of ids"),
+                (
+                    tagger,
+                    (["a"], ["x"]),
+                    (["b"], ["x", "y"]),
+                    f"items: y[{k}]: expected a label for each of the 1 step",
+                ),
+            ):
+                data = [bad if i == k else good for i in range(n)]
+                with pytest.raises((TypeError, ValueError)) as found:
+                    model.fit(streaming.items(data, block_size=9))
+                assert str(found.value).startswith(message)
+    model = rnnfast.SequenceClassifier(**options).fit([["a"], ["b"]], [0, 1])
+    found = model.predict_each(streaming.items([["a"]] * 30 + [[]], labelled=False, block_size=7))
+    with pytest.raises(ValueError, match=r"items: X\[30\]: expected at least one step"):
+        list(found)
+
+
+def test_labels_of_a_source_are_those_of_a_list() -> None:
+    x, options = np.random.default_rng(0).normal(size=(40, 3, 2)), {"hidden_size": 3, "max_epochs": 1}
+    for y in (np.arange(40, dtype=np.int8) % 3, np.array(["a", "b"] * 20, "U10"), np.arange(40) % 2 == 0):
+        expected = rnnfast.SequenceClassifier(**options).fit(x, y).classes_
+        found = rnnfast.SequenceClassifier(**options).fit(streaming.arrays(x, y, block_size=300)).classes_
+        assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+    for model, mixed in (
+        (rnnfast.SequenceClassifier(**options), [(["a"], 1), (["b"], "1")]),
+        (rnnfast.SequenceGenerator(**options), [(["a"], 1), (["b"], "1")]),
+        (rnnfast.SequenceTagger(**options), [(["a"], [1]), (["b"], ["1"])]),
+    ):
+        with pytest.raises(TypeError, match="y: expected labels of one kind, got strings and numbers"):
+            model.fit(streaming.items(mixed * 9, block_size=1))
+
+
+def test_predict_each_and_validation_say_what_they_take(reviews: Path) -> None:
+    source = streaming.classification(reviews)
+    model = rnnfast.SequenceClassifier(hidden_size=3, max_epochs=1)
+    with pytest.raises(RuntimeError, match="SequenceClassifier: expected a fitted model"):
+        model.predict_each([])
+    with pytest.raises(TypeError, match=r"validation: expected \(X, y\) in memory, as X is, got <Source"):
+        model.fit(*texts(20), validation=source)
+    model.fit(source)
+    for wrong in ("a film", b"a film", None, 3, {"a": 1}):
+        with pytest.raises(
+            TypeError, match=f"X: expected a source, or an iterable of sequences, got {type(wrong).__name__}"
+        ):
+            model.predict_each(wrong)  # type: ignore[arg-type]
+    assert list(model.predict_each([])) == []

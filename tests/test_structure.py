@@ -108,7 +108,7 @@ IMPORTS = {
     "encoder_decoder": {"_core", "finite", "layers", "losses", "network", "random_rows", "sequences"},
     "layouts": {"layers", "network"},
     "convert": {"files", "layers", "layouts", "network"},
-    "sampling": {"losses"},
+    "sampling": {"losses", "preprocessing"},
     "music": {"files"},
     "diagnostics": {"functions", "layers", "losses", "network", "trainer", "training"},
     "plots": {"metrics"},
@@ -118,7 +118,11 @@ IMPORTS = {
     "datasets": {
         f"datasets.{name}" for name in ("fetching", "readers", "loaders_text", "loaders_words", "loaders_series")
     },
-    "streaming": {"datasets.readers", "preprocessing"},
+    "streaming.sources": set(),
+    "streaming.spool": {"preprocessing", "streaming.sources"},
+    "streaming.tables": {"datasets.readers", "preprocessing", "streaming.sources", "streaming.spool"},
+    "streaming.text": {"datasets.readers", "preprocessing", "streaming.sources"},
+    "streaming": {f"streaming.{name}" for name in ("sources", "spool", "tables", "text")},
     "estimators.encoding": {"preprocessing", "streaming"},
     "estimators.base": {
         "callbacks",
@@ -130,7 +134,8 @@ IMPORTS = {
         "streaming",
         "training",
     },
-    "estimators.conditions": {"estimators.base", "estimators.encoding", "preprocessing"},
+    "estimators.labels": set(),
+    "estimators.conditions": {"estimators.encoding", "estimators.labels", "preprocessing"},
     "estimators.tokens": {"estimators.encoding", "preprocessing"},
     **{
         f"estimators.{name}": {
@@ -144,10 +149,17 @@ IMPORTS = {
             *others,
         }
         for name, others in {
-            "classifier": {"losses"},
-            "tagger": {"losses", "metrics"},
+            "classifier": {"estimators.labels", "losses"},
+            "tagger": {"estimators.labels", "losses", "metrics"},
             "regressor": {"training"},
-            "generator": {"estimators.conditions", "estimators.tokens", "functions", "losses", "sampling"},
+            "generator": {
+                "estimators.conditions",
+                "estimators.labels",
+                "estimators.tokens",
+                "functions",
+                "losses",
+                "sampling",
+            },
             "transducer": {"encoder_decoder", "metrics", "sampling"},
         }.items()
     },
@@ -214,6 +226,7 @@ THIRD_PARTY = {
     "onnx": {"onnx"},
     "plots": {"matplotlib"},
     "estimators.base": {"sklearn"},
+    "estimators.labels": {"sklearn"},
     "examples.baselines": {"sklearn"},
     "benchmark.report": {"matplotlib"},
 }

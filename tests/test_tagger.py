@@ -318,7 +318,7 @@ ERRORS: list[tuple[dict[str, Any], Any, Any, type[Exception], str]] = [
     ({}, SENTENCES, [[0.5] * n for n in LENGTHS], TypeError, "y[0]: expected strings, integers or booleans, got float"),
     ({}, SENTENCES, [["a", None, "b"], *TAGS[1:]], TypeError, "y[0]: expected strings, integers or booleans, got obj"),
     ({}, SENTENCES, [[1, 2, 3], *TAGS[1:]], TypeError, "y: expected labels of one kind, got strings and numbers"),
-    ({}, SENTENCES, [["NOUN"] * n for n in LENGTHS], ValueError, "y: expected at least two labels, got 1, 'NOUN'"),
+    ({}, SENTENCES, [["N"] * n for n in LENGTHS], ValueError, "y: expected at least two classes, got 1 class, 'N'"),
     ({}, [[], *SENTENCES[1:]], [[], *TAGS[1:]], ValueError, "X[0]: expected at least one step, got an empty sequence"),
     ({}, [], [], ValueError, "X: expected at least one sequence, got none"),
     ({}, "the dog", [["DET", "NOUN"]], TypeError, "X: expected a list of sequences, got str"),

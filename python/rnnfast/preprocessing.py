@@ -85,9 +85,9 @@ class Vocabulary:
         Kept are those seen at least `min_count` times, the most frequent first and equals in
         alphabetical order, and of these the first `max_size` (specials not counted; None: all).
         """
-        _check_positive("min_count", min_count)
+        check_positive("min_count", min_count)
         if max_size is not None:
-            _check_positive("max_size", max_size)
+            check_positive("max_size", max_size)
         counts = Counter(
             token
             for place, sequence in enumerate(_iterated("sequences", sequences))
@@ -239,7 +239,7 @@ def one_hot(
     >>> one_hot([[2, 0], [1, -1]], 3, lengths=[2, 1]).tolist()
     [[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]
     """
-    _check_positive("depth", depth)
+    check_positive("depth", depth)
     array = np.asarray(ids)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"ids: expected integers, got {array.dtype}")
@@ -280,7 +280,7 @@ def batches(
     >>> [batch.tolist() for batch in batches([5, 2, 9, 2], batch_size=2)]
     [[1, 3], [0, 2]]
     """
-    _check_positive("batch_size", batch_size)
+    check_positive("batch_size", batch_size)
     if shuffle is not None and not isinstance(shuffle, np.random.Generator):
         raise TypeError(f"shuffle: expected None or a numpy.random.Generator, got {shuffle!r}")
     lengths = _check_lengths(lengths)
@@ -327,8 +327,8 @@ def windows(
     >>> X[:, :, 0].tolist(), y.tolist()
     ([[1.0, 2.0], [2.0, 3.0]], [[3.0, 4.0], [4.0, 5.0]])
     """
-    _check_positive("length", length)
-    _check_positive("horizon", horizon)
+    check_positive("length", length)
+    check_positive("horizon", horizon)
     length, horizon = int(length), int(horizon)  # sums of NumPy's small integers overflow
     arrays = []
     for name, given in (("series", series), ("target", series if target is None else target)):
@@ -359,7 +359,7 @@ def split(n: int, fractions: Sequence[float], seed: int) -> list[NDArray[np.int6
     >>> [len(part) for part in split(10, [0.8, 0.1, 0.1], seed=0)]
     [8, 1, 1]
     """
-    _check_positive("n", n)
+    check_positive("n", n)
     if n >= 2**46:
         raise MemoryError(f"n: {n} indices are too many")
     for f in _iterated("fractions", fractions):
@@ -381,7 +381,8 @@ def _iterated(name: str, items: Iterable[Any]) -> Iterator[Any]:
         raise TypeError(f"{name}: expected an iterable, got {items!r}") from None
 
 
-def _check_positive(name: str, number: int) -> None:
+def check_positive(name: str, number: Any) -> None:
+    """An error that calls `number` by its name, where it is no positive integer."""
     if isinstance(number, bool) or not isinstance(number, int | np.integer):
         raise TypeError(f"{name}: expected a positive integer, got {number!r}")
     if number < 1:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .preprocessing import check_positive
+
 __all__ = ["beam_search", "filter_logits", "log_softmax", "sample", "sample_sequences"]
 
 Array = NDArray[Any]
@@ -89,7 +91,7 @@ class _Filters:
         if not _is_number(self.temperature) or not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature: expected a number of 0 or more, got {self.temperature!r}")
         if self.top_k is not None:
-            _check_positive("top_k", self.top_k)
+            check_positive("top_k", self.top_k)
         if self.top_p is not None and (not _is_number(self.top_p) or not 0 < self.top_p <= 1):
             raise ValueError(f"top_p: expected None or a number in (0, 1], got {self.top_p!r}")
 
@@ -287,7 +289,7 @@ def beam_search(
     [[1, 1]] [0.36]
     """
     for name, number in (("beam_width", beam_width), ("n_best", n_best)):
-        _check_positive(name, number)
+        check_positive(name, number)
     if n_best > beam_width:
         raise ValueError(f"n_best: expected at most beam_width = {beam_width}, got {n_best}")
     if not _is_number(length_penalty) or not 0 <= length_penalty < math.inf:
@@ -363,13 +365,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-def _check_positive(name: str, number: Any) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {number!r}")
-    if number < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {number}")
-
-
 def _check_logits(name: str, logits: Any, rows: int | None = None) -> NDArray[np.float64]:
     """The logits as (n, K) float64, a copy."""
     array = np.asarray(logits)
@@ -419,7 +414,7 @@ def _check_start(start: ArrayLike, stop: Any, max_length: Any, forbidden: Iterab
         raise ValueError(f"start: expected (n,) tokens, got shape {tokens.shape}")
     if tokens.size and tokens.dtype.kind not in "iu":
         raise TypeError(f"start: expected integers, got {tokens.dtype}")
-    _check_positive("max_length", max_length)
+    check_positive("max_length", max_length)
     if not isinstance(forbidden, Iterable):
         raise TypeError(f"forbidden: expected tokens, got {forbidden!r}")
     blocked = [_check_token("forbidden", token) for token in forbidden]

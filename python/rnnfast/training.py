@@ -25,7 +25,7 @@ from .losses import softmax_cross_entropy, squared_error
 from .optimizers import Adam
 from .parallel import Alone, Ranks, all_ranks
 from .passes import one_trainer
-from .preprocessing import batches
+from .preprocessing import batches, check_positive
 from .sequences import Sequences
 from .trainer import MEANS, Loss, Optimizer, Trainer, weight_of
 
@@ -486,10 +486,7 @@ def _check(
         raise ValueError("y: expected targets, got None")
     optional = {name: value for name, value in (("patience", patience), ("truncate", truncate)) if value is not None}
     for name, value in {"batch_size": batch_size, "max_epochs": max_epochs, **optional}.items():
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise TypeError(f"{name}: expected a positive integer, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name}: expected a positive integer, got {value}")
+        check_positive(name, value)
     if (truncate or carry_state) and getattr(model, "bidirectional", False):
         raise ValueError("truncate, carry_state: expected a model of one direction, got a bidirectional one, "
                          "which needs whole sequences")  # fmt: skip

@@ -14,7 +14,6 @@ import math
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
@@ -34,11 +33,7 @@ from .encoding import Encoder, columns_of, sequences_of
 __all__ = [
     "PARAMETERS",
     "SequenceEstimator",
-    "describe_labels",
     "not_fitted",
-    "places",
-    "rebuild_labels",
-    "warn_of_column",
     "with_parameters",
 ]
 
@@ -194,6 +189,8 @@ class SequenceEstimator:
 
     def _part_held_out(self, validation: Any) -> float:
         """Which part of the data chooses the best pass: none where there is other data for that."""
+        if isinstance(validation, Source):
+            raise TypeError(f"validation: expected (X, y) in memory, as X is, got {validation!r}")
         if validation is not None and (not isinstance(validation, tuple | list) or len(validation) not in (2, 3)):
             got = f"{len(validation)} items" if hasattr(validation, "__len__") else type(validation).__name__
             raise ValueError(f"validation: expected (X, y) or (X, y, lengths), got {got}")
@@ -280,14 +277,25 @@ class SequenceEstimator:
         Parameters
         ----------
         X : a source of :mod:`rnnfast.streaming`, or any iterable of sequences
+
+        Examples
+        --------
+        >>> import rnnfast
+        >>> model = rnnfast.SequenceClassifier(hidden_size=8, max_epochs=30, learning_rate=0.02, random_state=0)
+        >>> model = model.fit(["a fine film", "a dull film"] * 8, ["good", "bad"] * 8)
+        >>> [str(label) for label in model.predict_each(text for text in ["fine", "dull"])]
+        ['good', 'bad']
         """
         self._fitted()
-        rest = iter(X if not isinstance(X, Source) else ())
-        blocks: Iterable[Any] = iter(lambda: list(itertools.islice(rest, 1000)), [])
         if isinstance(X, Source):
-            blocks = (block for block, _ in Part(X).blocks())
-        for block in blocks:
-            yield from self.predict(block)  # type: ignore[attr-defined]
+            found = Part(X).map(lambda X, _: self.predict(X))  # type: ignore[attr-defined]
+        else:
+            if not isinstance(X, Iterable) or isinstance(X, str | bytes | dict | set):
+                raise TypeError(f"X: expected a source, or an iterable of sequences, got {type(X).__name__}")
+            rest = iter(X)
+            blocks = iter(lambda: list(itertools.islice(rest, 1000)), [])
+            found = (self.predict(block) for block in blocks)  # type: ignore[attr-defined]
+        return itertools.chain.from_iterable(found)
 
     def _settings(self, seed: int | None) -> dict[str, Any]:
         """The parameters that a Network takes under the same names."""
@@ -490,27 +498,6 @@ def _history(settings: dict[str, Any]) -> History:
     return History(logs, str(settings["stop_reason"]), int(settings["best_epoch"]))
 
 
-def describe_labels(labels: Array) -> dict[str, Any]:
-    """Classes as JSON can hold them."""
-    return {"classes": labels.tolist(), "classes_dtype": labels.dtype.str}
-
-
-def places(labels: Array, classes: Array) -> NDArray[np.int64]:
-    """Where each label is in `classes`; -1 where it is not."""
-    index = {label: k for k, label in enumerate(classes.tolist())}
-    return np.array([index.get(label, -1) for label in labels.tolist()], np.int64)
-
-
-def rebuild_labels(settings: dict[str, Any]) -> Array:
-    kind = np.dtype(settings["classes_dtype"])
-    if kind.kind not in "biufUO":
-        raise ValueError(f"classes of {kind}")
-    labels: Array = np.array(settings["classes"], dtype="U" if kind.kind == "U" else kind)
-    if labels.ndim != 1 or len(labels) < 2 or len(set(labels.tolist())) < len(labels):
-        raise ValueError("classes that are not a list of at least two, each once")
-    return labels
-
-
 class _PrintEpochs(Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         print(f"pass {epoch + 1}: " + ", ".join(f"{name} {value:.4f}" for name, value in logs.items()))
@@ -525,14 +512,3 @@ def not_fitted(name: str) -> Exception:
 
     both: type[Exception] = type("NotFittedError", (NotFittedError, RuntimeError), {})
     return both(message)
-
-
-def warn_of_column() -> None:
-    """y is (N, 1): taken as (N,), with scikit-learn's warning where that is loaded."""
-    message = "A column-vector y was passed when a 1d array was expected"
-    category: type[Warning] = UserWarning
-    if sys.modules.get("sklearn") is not None:
-        from sklearn.exceptions import DataConversionWarning
-
-        category = DataConversionWarning
-    warnings.warn(message, category, stacklevel=4)

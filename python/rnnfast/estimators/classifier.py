@@ -16,15 +16,9 @@ from ..parallel import all_ranks
 from ..preprocessing import batches
 from ..sequences import Sequences
 from ..streaming import Part, Source
-from .base import (
-    SequenceEstimator,
-    describe_labels,
-    places,
-    rebuild_labels,
-    warn_of_column,
-    with_parameters,
-)
+from .base import SequenceEstimator, with_parameters
 from .encoding import Encoder, as_array, count, sequences_of
+from .labels import classes_of, describe_labels, places, rebuild_labels, warn_of_column
 
 __all__ = ["SequenceClassifier"]
 
@@ -121,12 +115,7 @@ class SequenceClassifier(SequenceEstimator):
         if self._goes_on():
             classes, encoder, network = self.classes_, self.encoder_, self.network_
         else:
-            try:
-                classes = np.unique(labels)
-            except TypeError as error:
-                raise TypeError(f"y: expected labels of one kind, got some that have no order ({error})") from error
-            if len(classes) < 2:
-                raise ValueError(f"y: expected at least two classes, got 1 class, {classes.tolist()[0]!r}")
+            classes = classes_of([labels])
             encoder = self._learn(X, part, self.min_count, self.level, self.scale)
             network = self._network(encoder, len(classes), seed)
         targets = self._targets(labels, classes)
@@ -155,10 +144,8 @@ class SequenceClassifier(SequenceEstimator):
     def _learn_source(self, train: Part, whole: Part) -> None:
         if not whole.source.labelled:
             raise ValueError(f"X: expected a source with labels, got {whole.source!r}")
-        self.classes_ = np.unique(np.concatenate([np.unique(_labels(y, len(y))) for y in whole.y.blocks()]))
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least two classes, got 1 class, {self.classes_.tolist()[0]!r}")
-        self.encoder_ = Encoder.learn(train.X, self.min_count, self.level, self.scale)
+        self.classes_ = classes_of(whole.map(lambda X, y: _labels(y, len(X))))
+        self.encoder_ = train.learn(Encoder.learn, train.X, self.min_count, self.level, self.scale)
         self._columns, self.n_features_in_ = None, self.encoder_.size
 
     def _encoded(self, X: Any, y: Any) -> Sequences:

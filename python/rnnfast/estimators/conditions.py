@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..preprocessing import one_hot
-from .base import describe_labels, rebuild_labels
 from .encoding import as_array
+from .labels import classes_of, describe_labels, places, rebuild_labels
 
 __all__ = ["Conditions"]
 
@@ -42,12 +42,7 @@ class Conditions:
             return cls(None, array.shape[1])
         if array.ndim != 1 or array.dtype.kind not in "biuUO":
             raise ValueError(f"y: expected (N,) labels or (N, C) numbers, got {array.shape} of {array.dtype}")
-        try:
-            classes = np.unique(array)
-        except TypeError as error:
-            raise TypeError(f"y: expected labels of one kind, got some that have no order ({error})") from error
-        if len(classes) < 2:
-            raise ValueError(f"y: expected at least two classes, got {classes.tolist()}")
+        classes = classes_of([array])
         return cls(classes, len(classes))
 
     def are_several(self, condition: Any) -> bool:
@@ -74,11 +69,11 @@ class Conditions:
             return array.astype(np.float64)
         if array.shape != (n,):
             raise ValueError(f"{name}: expected (N,) = ({n},) labels, got {array.shape}")
-        places = {label: k for k, label in enumerate(self.classes.tolist())}
-        for i, label in enumerate(array.tolist()):
-            if label not in places:
-                raise ValueError(f"{name}[{i}] = {label!r}: expected one of the classes seen in fit, {known}")
-        return one_hot([places[label] for label in array.tolist()], self.size, dtype=np.float64)
+        ids = places(array, self.classes)
+        if (ids < 0).any():
+            i = int(np.argmin(ids))
+            raise ValueError(f"{name}[{i}] = {array.tolist()[i]!r}: expected one of the classes seen in fit, {known}")
+        return one_hot(ids, self.size, dtype=np.float64)
 
     def describe(self) -> dict[str, Any]:
         """As JSON can hold it."""

@@ -82,7 +82,7 @@ class Encoder:
         if scale:
             f8 = np.dtype(np.float64)
             if isinstance(X, Column):
-                encoder.mean, encoder.deviation = joined_moments(np.concatenate(encoder(b, f8)) for b in X.blocks())
+                encoder.mean, encoder.deviation = joined_moments(X.map(lambda b: np.concatenate(encoder(b, f8))))
             else:
                 encoder.mean, encoder.deviation = moments(np.concatenate(encoder(X, f8)))
         return encoder

@@ -19,14 +19,15 @@ from ..functions import Stream
 from ..losses import softmax
 from ..network import Network
 from ..parallel import all_ranks
-from ..preprocessing import Vocabulary, batches
+from ..preprocessing import Vocabulary, batches, check_positive
 from ..sampling import beam_search, log_softmax, sample_sequences
 from ..sequences import Sequences
 from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
 from .conditions import Conditions
 from .encoding import as_array
-from .tokens import Tokens, one_or_many
+from .labels import classes_of
+from .tokens import Tokens, check_tokens, one_or_many
 
 __all__ = ["SequenceGenerator"]
 
@@ -172,15 +173,12 @@ class SequenceGenerator(SequenceEstimator):
         """
         seed, truncate = self._seed(), PIECE if self.truncate is None else self.truncate
         for name, value in (("batch_size", self.batch_size), ("truncate", truncate)):
-            _check_positive(name, value)
+            check_positive(name, value)
         if isinstance(X, Source):
             return self._fit_source(X, y, lengths, validation, checkpoint, comm)
         sequences, whole = one_or_many(X, self.level, lengths)
         for i, sequence in enumerate(sequences):
-            if not hasattr(sequence, "__len__"):
-                raise TypeError(f"X[{i}]: expected a string, or a list of tokens or of integers, got {sequence!r}")
-            if len(sequence) == 0:
-                raise ValueError(f"X{'' if whole else f'[{i}]'}: expected at least one token, got {sequence!r}")
+            check_tokens(sequence, "X" if whole else f"X[{i}]")
         if whole and y is not None:
             raise ValueError("y: expected None with one long text: a condition belongs to each of many sequences")
         if validation is not None and not isinstance(validation, tuple):
@@ -243,13 +241,13 @@ class SequenceGenerator(SequenceEstimator):
     _learnt = ("encoder_", "ends_", "conditions_", "_forbidden", "n_features_in_")
 
     def _learn_source(self, train: Part, whole: Part) -> None:
-        self.encoder_, self.ends_ = Tokens.learn(train.X, self.level, self.min_count), True
-        labels = None
+        self.encoder_, self.ends_ = train.learn(Tokens.learn, train.X, self.level, self.min_count), True
+        about = None
         if whole.source.labelled:
-            labels = as_array(next(whole.y.blocks()), "y")
-            if labels.ndim == 1:  # else vectors, of which the first block tells the size
-                labels = np.unique(np.concatenate([np.unique(as_array(y, "y")) for y in whole.y.blocks()]))
-        self.conditions_ = Conditions.learn(labels)
+            about = next(whole.y.map(lambda y: as_array(y, "y")))
+            if about.ndim == 1:  # else vectors, of which the first block tells the size
+                about = classes_of(whole.y.map(lambda y: as_array(y, "y")))
+        self.conditions_ = Conditions.learn(about)
         size = self.n_features_in_ = self.encoder_.size
         if size == len(Vocabulary.SPECIALS):
             raise ValueError(f"min_count = {self.min_count}: expected tokens that come so often, got none")
@@ -257,6 +255,8 @@ class SequenceGenerator(SequenceEstimator):
 
     def _encoded(self, X: Any, y: Any) -> Sequences:
         about = self.conditions_(y, len(X), "y")
+        for i, sequence in enumerate(X):
+            check_tokens(sequence, f"X[{i}]")
         return _one_by_one([self.encoder_.encode(s, f"X[{i}]") for i, s in enumerate(X)], True, about)
 
     def generate(
@@ -300,7 +300,7 @@ class SequenceGenerator(SequenceEstimator):
         list of n sequences, each with the prompt before it; of a beam perhaps fewer
         """
         network = self._fitted()
-        _check_positive("n", n)
+        check_positive("n", n)
         first = [Vocabulary.SOS, *([] if prompt is None else self.encoder_.encode(prompt, "prompt"))]
         several = self.conditions_.are_several(condition)
         given = condition if several or condition is None else [condition] * n
@@ -503,10 +503,3 @@ def _side_by_side(text: Ids, rows: int) -> Sequences:
 def _layer_by_layer(states: tuple[Array, ...]) -> tuple[Array, ...]:
     """Arrays (num_layers, N, H) as those of each layer, (N, H)."""
     return tuple(s for layer in zip(*states, strict=True) for s in layer)
-
-
-def _check_positive(name: str, number: Any) -> None:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {number!r}")
-    if number < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {number}")

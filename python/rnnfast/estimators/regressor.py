@@ -154,13 +154,12 @@ class SequenceRegressor(SequenceEstimator):
     def _learn_source(self, train: Part, whole: Part) -> None:
         if not whole.source.labelled:
             raise ValueError(f"X: expected a source with targets, got {whole.source!r}")
-        self.encoder_ = Encoder.learn(train.X, self.min_count, self.level, self.scale)
-        X, y = next(train.blocks())
-        _, targets, self._shape = _pairs(self.per_step, self.level, X, y)
+        self.encoder_ = train.learn(Encoder.learn, train.X, self.min_count, self.level, self.scale)
+        _, targets, self._shape = next(train.map(lambda X, y: _pairs(self.per_step, self.level, X, y)))
         size = targets[0].shape[1]
         self.target_mean_, self.target_deviation_ = np.zeros(size), np.ones(size)
         if self.scale:
-            parts = (np.concatenate(self._checked(*block)[1]) for block in train.blocks())
+            parts = train.map(lambda X, y: np.concatenate(self._checked(X, y)[1]))
             self.target_mean_, self.target_deviation_ = joined_moments(parts)
         self._columns, self.n_features_in_ = None, self.encoder_.size
 

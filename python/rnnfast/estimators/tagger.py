@@ -20,8 +20,9 @@ from ..parallel import all_ranks
 from ..preprocessing import Vocabulary, batches
 from ..sequences import Sequences
 from ..streaming import Part, Source
-from .base import SequenceEstimator, describe_labels, places, rebuild_labels, with_parameters
+from .base import SequenceEstimator, with_parameters
 from .encoding import Encoder, as_array, count, sequences_of, steps_of, tokens_of
+from .labels import classes_of, describe_labels, places, rebuild_labels
 
 __all__ = ["SequenceTagger"]
 
@@ -172,9 +173,7 @@ class SequenceTagger(SequenceEstimator):
         if self._goes_on():
             classes, encoder, parts, network = self.classes_, self.encoder_, self.parts_, self.network_
         else:
-            classes = np.unique(np.concatenate(labels))
-            if len(classes) < 2:
-                raise ValueError(f"y: expected at least two labels, got 1, {classes.tolist()[0]!r}")
+            classes = classes_of([np.concatenate(labels)])
             encoder, parts = self._learn(X, part, self.min_count, level, self.scale), None
             if encoder.vocabulary is not None and level == "word" and self._suffixes() and self.embedding_size:
                 parts = WordParts.learn(tokens_of(part), self._suffixes(), self.min_count)
@@ -227,11 +226,9 @@ class SequenceTagger(SequenceEstimator):
     def _learn_source(self, train: Part, whole: Part) -> None:
         if not whole.source.labelled:
             raise ValueError(f"X: expected a source with labels, got {whole.source!r}")
-        found = [np.unique(np.concatenate(_pairs(self.level, X, y)[1])) for X, y in whole.blocks()]
-        self.classes_ = np.unique(np.concatenate(found))
-        if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least two labels, got 1, {self.classes_.tolist()[0]!r}")
-        self.encoder_, self.parts_ = Encoder.learn(train.X, self.min_count, self.level, self.scale), None
+        self.classes_ = classes_of(whole.map(lambda X, y: np.concatenate(_pairs(self.level, X, y)[1])))
+        self.encoder_ = train.learn(Encoder.learn, train.X, self.min_count, self.level, self.scale)
+        self.parts_ = None
         if self.encoder_.vocabulary is not None and self.level == "word" and self._suffixes() and self.embedding_size:
             tokens = (tokens_of([sentence])[0] for sentence in train.X)
             self.parts_ = WordParts.learn(tokens, self._suffixes(), self.min_count)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..preprocessing import Vocabulary
 from .encoding import sequences_of, tokens_of
 
-__all__ = ["Tokens", "one_or_many"]
+__all__ = ["Tokens", "check_tokens", "one_or_many"]
 
 LEVELS = ("character", "word", "token")
 KINDS = {"text": "a string", "tokens": "a list of strings", "ids": "a list of integers"}
@@ -48,7 +48,7 @@ class Tokens:
     def learn(cls, sequences: Iterable[Any], level: str | None, min_count: int) -> Tokens:
         if level not in (None, *LEVELS):
             raise ValueError(f"level: expected None or one of {', '.join(LEVELS)}, got {level!r}")
-        kinds = {_kind_of(sequence, f"X[{i}]") for i, sequence in enumerate(sequences)} - {""}
+        kinds = {check_tokens(sequence, f"X[{i}]") for i, sequence in enumerate(sequences)}
         if len(kinds) > 1:
             raise ValueError(f"X: expected sequences of one kind, got {' and '.join(sorted(kinds))}")
         kind = kinds.pop()
@@ -130,6 +130,14 @@ def _words(text: str) -> list[str]:
     marks = "".join(sorted(c for c in set(text) if unicodedata.category(c).startswith("M")))  # `\w` lacks them
     word = rf"\w[\w{marks}]*(?:['’]\w[\w{marks}]*)*"
     return re.findall(rf" ?{word}| ?[^\w\s]|\s", text if text[:1].isspace() else f" {text}")
+
+
+def check_tokens(sequence: Any, name: str) -> str:
+    """The kind of a sequence of at least one token."""
+    kind = _kind_of(sequence, name)
+    if not kind:
+        raise ValueError(f"{name}: expected at least one token, got {sequence!r}")
+    return kind
 
 
 def _kind_of(sequence: Any, name: str) -> str:

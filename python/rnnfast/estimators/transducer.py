@@ -267,11 +267,10 @@ class SequenceTransducer(SequenceEstimator):
     def _learn_source(self, train: Part, whole: Part) -> None:
         if not whole.source.labelled:
             raise ValueError(f"X: expected a source with targets, got {whole.source!r}")
-        self.encoder_ = Encoder.learn(train.X, self.min_count, self.level, self.scale)
-        self.targets_ = Targets.learn(train.y, self.min_count, self.target_level or self.level)
+        self.encoder_ = train.learn(Encoder.learn, train.X, self.min_count, self.level, self.scale)
+        self.targets_ = train.learn(Targets.learn, train.y, self.min_count, self.target_level or self.level)
         self.longest_ = 0, 0
-        for X, y in train.blocks():
-            data = self._encoded(X, y)
+        for data in train.map(self._encoded):
             longest = int(data.source_lengths.max()), int(data.lengths.max()) - 1
             self.longest_ = max(self.longest_[0], longest[0]), max(self.longest_[1], longest[1])
         self._columns, self.n_features_in_ = None, self.encoder_.size
