@@ -208,7 +208,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
     const bool is_double = floating.is_double();
     OwnedSchedule schedule = schedule_of(x, lengths_, backwards, shape);
     const Index steps = schedule.view().steps;
-    share(schedule, threads, cell, x.is_ids() ? 0 : shape.D, shape.H, is_double);
+    share_startable(schedule, threads, cell, x.is_ids() ? 0 : shape.D, shape.H, is_double);
     if (with_tape && every > 0) schedule.checkpoint(std::min(every, std::max<Index>(steps, 1)));
     if (x.is_ids()) x.pack_ids(schedule.view(), shape.D);
 
@@ -254,7 +254,7 @@ py::tuple forward(const py::object& cell_name, const py::object& x_, const py::o
         call.packed = (handle ? handle->packed[ids] : packed).template as<T>();
         call.is_packed = handle;
         call.scratch = scratch.as<T>();
-        without_gil([&](Interrupt* interrupt) {
+        without_gil(call.schedule.threads, [&](Interrupt* interrupt) {
             call.schedule.interrupt = interrupt;
             if (shape.H > 0) kernel.forward(call);
         });
@@ -335,7 +335,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         Sizes sizes;
         Buffer packed, scratch, forward_packed, forward_scratch;
         try {
-            share(tape.schedule, threads, tape.cell, ids ? 0 : shape.D, shape.H, tape.is_double, 2);
+            share_startable(tape.schedule, threads, tape.cell, ids ? 0 : shape.D, shape.H, tape.is_double, 2);
             sizes = kernel.sizes(shape, tape.schedule.view(), ids);
             const double of_threads = tape.schedule.view().threads;
             packed = numbers<T>(static_cast<double>(sizes.backward_weights));
@@ -384,7 +384,7 @@ py::tuple backward(Tape& tape, const py::object& dh_, const py::object& dstate_,
         for (int k = 0; k < tape.cell.states; ++k) call.dinitial[k] = dinitial[k].mutable_data();
         call.packed = packed.as<T>();
         call.scratch = scratch.as<T>();
-        without_gil([&](Interrupt* interrupt) {
+        without_gil(call.schedule.threads, [&](Interrupt* interrupt) {
             call.schedule.interrupt = call.again.schedule.interrupt = interrupt;
             if (shape.H > 0) kernel.backward(call);
         });
@@ -461,17 +461,22 @@ PYBIND11_MODULE(_core, m) {
     }
     set_default_threads(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 #if !defined(_WIN32)
-    pthread_atfork(nullptr, nullptr, [] { forked_child = true; });
+    pthread_atfork(nullptr, nullptr, [] {
+        forked_child = true;
+        ++forks;
+    });
 #endif
 
-    py::class_<Tape>(m, "Tape", "What a forward pass leaves for one backward pass.")
-        .def_property_readonly("nbytes", &Tape::bytes, "Bytes of stored activations.")
+    py::class_<Tape> tape(m, "Tape", "What a forward pass leaves for one backward pass.");
+    tape.def_property_readonly("nbytes", &Tape::bytes, "Bytes of stored activations.")
         .def_property_readonly("used", [](const Tape& tape) { return tape.used.load(); })
         .def("__repr__", [](const Tape& tape) {
             const auto& [N, T, D, H] = tape.shape;
             return std::string("<Tape of ") + tape.cell.name + ", N=" + std::to_string(N) + ", T=" + std::to_string(T) +
                    ", D=" + std::to_string(D) + ", H=" + std::to_string(H) + (tape.used ? ", used>" : ">");
         });
+    tape.attr("__new__") = py::staticmethod(py::cpp_function(
+        [](const py::args&, const py::kwargs&) { throw py::type_error("Tape: expected one from rnnfast.forward"); }));
     m.def("buffer_bytes", &buffer_bytes);
     py::class_<PackedWeights>(m, "PackedWeights")
         .def("__init__", &construct<PackedWeights, py::object, py::object, py::object, py::object>,
@@ -515,7 +520,7 @@ PYBIND11_MODULE(_core, m) {
     m.def("compiler", &compiler);
     m.def("multiply_add_rate", [](double seconds) {
         double rate = 0;
-        without_gil([&](Interrupt*) { rate = kernels->multiply_add_rate(seconds); });
+        without_gil(1, [&](Interrupt*) { rate = kernels->multiply_add_rate(seconds); });
         return rate;
     });
     m.def("read_rate", [](Index bytes, double seconds) {
@@ -524,13 +529,14 @@ PYBIND11_MODULE(_core, m) {
         const auto place = reinterpret_cast<std::uintptr_t>(data.mutable_data());
         auto* const numbers = reinterpret_cast<float*>((place + 63) / 64 * 64);  // as packed weights are
         double rate = 0;
-        without_gil([&](Interrupt*) {
+        without_gil(1, [&](Interrupt*) {
             for (Index i = 0; i < bytes / static_cast<Index>(sizeof(float)); ++i) numbers[i] = 1.0f;
             rate = kernels->read_rate(numbers, bytes, seconds);
         });
         return rate;
     });
-    bind_operations(m, *kernels->operations, threads_by_default);
+    bind_operations(m, *kernels->operations,
+                    [](int wanted) { return startable_threads(std::min(wanted, threads_by_default())); });
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ namespace {
 namespace py = pybind11;
 
 const Operations* operations = nullptr;  // set once, at import
-int (*allowed_threads)() = nullptr;
+int (*startable_threads)(int wanted) = nullptr;
 
 template <class T>
 const OperationsOf<T>& operations_of() {
@@ -60,15 +60,13 @@ const T* source(const Numbers<T>& array, Index size) {
 }
 
 // One thread for each 20 microseconds of work, in nanoseconds, as estimated by the caller.
-int threads_for(double work) {
-    return std::max(1, static_cast<int>(std::min(work / 20'000, static_cast<double>(allowed_threads()))));
-}
+int threads_for(double work) { return startable_threads(static_cast<int>(std::clamp(work / 20'000, 1.0, 1e6))); }
 
-// Calls without the GIL where that is worth it.
+// Calls without the GIL where that is worth it. threads: of a call that asks for signals
 template <class Call>
-void run(double work, Call call) {
+void run(double work, Call call, int threads = 1) {
     if (work > 20'000)
-        without_gil(call);
+        without_gil(threads, call);
     else
         call(nullptr);
 }
@@ -279,10 +277,13 @@ py::array dense(const py::array& x_, const py::array& W_, const py::array& b_,
         Dense<T> call{
             rows.view(),    H, K, source(x, x.size()), W.data(), source(b, K), y.mutable_data(), packed.as<T>(),
             scratch.as<T>()};
-        run(rows.work(), [&](Interrupt* interrupt) {
-            call.rows.interrupt = interrupt;
-            operations_of<T>().dense(call);
-        });
+        run(
+            rows.work(),
+            [&](Interrupt* interrupt) {
+                call.rows.interrupt = interrupt;
+                operations_of<T>().dense(call);
+            },
+            rows.view().threads);
         return y;
     });
 }
@@ -309,10 +310,13 @@ py::array dense_gradient(const py::array& x_, const py::array& W_, const py::arr
                               target<T>(db, K),
                               packed.as<T>(),
                               scratch.as<T>()};
-        run(rows.work(), [&](Interrupt* interrupt) {
-            call.rows.interrupt = interrupt;
-            operations_of<T>().dense_gradient(call);
-        });
+        run(
+            rows.work(),
+            [&](Interrupt* interrupt) {
+                call.rows.interrupt = interrupt;
+                operations_of<T>().dense_gradient(call);
+            },
+            rows.view().threads);
         return dx;
     });
 }
@@ -337,9 +341,9 @@ py::array activation(const std::string& name, const py::array& x_) {
 
 }  // namespace
 
-void bind_operations(py::module_& m, const Operations& table, int (*threads)()) {
+void bind_operations(py::module_& m, const Operations& table, int (*threads)(int)) {
     operations = &table;
-    allowed_threads = threads;
+    startable_threads = threads;
     m.def("first_outside", &first_outside);
     m.def("softmax_cross_entropy", &softmax_cross_entropy);
     m.def("softmax", &softmax);

@@ -7,7 +7,7 @@
 
 namespace rnnfast {
 
-// Adds the operations of a training step to the module. threads: how many a call may use now
-void bind_operations(pybind11::module_& m, const Operations& table, int (*threads)());
+// Adds the operations of a training step to the module. threads: how many of those it wants a call may use now
+void bind_operations(pybind11::module_& m, const Operations& table, int (*threads)(int wanted));
 
 }  // namespace rnnfast

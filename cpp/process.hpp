@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <type_traits>
+#include <vector>
 
 #include "arguments.hpp"
 #include "memory.hpp"
@@ -53,6 +55,27 @@ inline int unforked_threads() {
 
 inline int threads_by_default() { return forked_child ? 1 : unforked_threads(); }
 
+// How many of `wanted` threads a region of this thread can have. OpenMP ends the process where the system refuses one
+// (memory for a stack, a limit on threads), so that more than the last region had are started here first.
+inline int startable_threads(int wanted) {
+    thread_local int last = 1;
+    int found = wanted;
+    if (wanted > last) {
+        std::mutex all_started;
+        std::vector<std::thread> threads;
+        all_started.lock();
+        try {
+            for (found = 1; found < wanted; ++found)
+                threads.emplace_back([&] { const std::lock_guard<std::mutex> wait(all_started); });
+        } catch (const std::exception&) {  // system_error or bad_alloc: the others will do
+        }
+        all_started.unlock();
+        for (std::thread& thread : threads) thread.join();
+    }
+    if (found > 1) last = found;
+    return found;
+}
+
 inline int threads_of(const py::object& num_threads) {
     const int n = num_threads.is_none() ? unforked_threads() : positive_threads(num_threads);
     return forked_child ? 1 : n;
@@ -71,6 +94,14 @@ inline void share(OwnedSchedule& schedule, int threads, const Cell& cell, Index 
     const double recurrent = flops_per_row(cell, 0, H) * times;
     const double weights = static_cast<double>(cell.weight_blocks) * static_cast<double>(H * H);
     schedule.share(threads, flops_per_row(cell, D, H) * times, recurrent, weights * (is_double ? 8 : 4));
+}
+
+// The same for a call that follows: among threads that can be had.
+inline void share_startable(OwnedSchedule& schedule, int threads, const Cell& cell, Index D, Index H, bool is_double,
+                            int times = 1) {
+    share(schedule, threads, cell, D, H, is_double, times);
+    const int found = startable_threads(schedule.view().threads);
+    if (found < schedule.view().threads) share(schedule, found, cell, D, H, is_double, times);
 }
 
 template <class T>

@@ -4,8 +4,11 @@
 
 #include <pybind11/pybind11.h>
 
+#include <atomic>
 #include <cfenv>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "problem.hpp"
@@ -20,6 +23,8 @@
 namespace rnnfast {
 
 namespace py = pybind11;
+
+inline std::atomic<int> forks{0};  // from the first process to this one
 
 // The one thread in which Python's signal handlers run.
 inline bool is_main_thread() {
@@ -42,15 +47,27 @@ inline void take_gil(PyThreadState* thread) {
     }
 }
 
-// call(interrupt), without the GIL. Raises what a signal's handler raised meanwhile: KeyboardInterrupt for Ctrl-C.
+// A handler forked: the child is in the middle of a call whose other threads it does not have.
+[[noreturn]] inline void end_forked_child() {
+    std::fputs(
+        "rnnfast: a signal handler forked during a call on several threads, which the child cannot go on with; "
+        "the child ends. Let it exec or os._exit within the handler.\n",
+        stderr);
+    std::_Exit(70);
+}
+
+// call(interrupt), without the GIL, on so many threads. Raises what a signal's handler raised meanwhile:
+// KeyboardInterrupt for Ctrl-C.
 template <class Call>
-void without_gil(Call call) {
+void without_gil(int threads, Call call) {
     using Clock = std::chrono::steady_clock;
     struct Caller {
+        int threads;
         PyThreadState* thread;
         Clock::time_point asked;
         std::fenv_t environment;
     } caller;
+    caller.threads = threads;
     Interrupt interrupt{};
     interrupt.context = &caller;
     interrupt.wanted = [](void* context) {
@@ -60,7 +77,9 @@ void without_gil(Call call) {
         std::fegetenv(&of_kernel);
         std::fesetenv(&caller.environment);  // handlers know denormals
         take_gil(caller.thread);
+        const int forks_before = forks;
         const bool raised = PyErr_Occurred() || PyErr_CheckSignals() != 0;
+        if (forks != forks_before && caller.threads > 1) end_forked_child();
         caller.thread = PyEval_SaveThread();
         std::fesetenv(&of_kernel);
         caller.asked = Clock::now();

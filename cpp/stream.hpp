@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -64,6 +65,10 @@ True
 
 class Stream {
   public:
+    // Zeros, by which methods know an object of Stream.__new__ alone.
+    static void* operator new(std::size_t bytes) { return std::memset(::operator new(bytes), 0, bytes); }
+    static void operator delete(void* stream) { ::operator delete(stream); }
+
     Stream(const py::object& cell_name, const py::object& Wx, const py::object& Wh, const py::object& b,
            const py::object& batch_size)
         : cell_(find_cell(cell_name)),
@@ -85,18 +90,19 @@ class Stream {
     void reset() { set_state(py::none()); }
 
     py::tuple state() {
-        const Busy busy(busy_);
+        const Busy busy(*this);
         py::tuple result(cell_.states);
         for (int k = 0; k < cell_.states; ++k) result[k] = states_[k].attr("copy")();
         return result;
     }
 
     void set_state(const py::object& state) {
+        expect_made();
         FloatingArrays floating;
         floating.add(zero_, "weights");
         const auto items = check_states(state, "state", cell_, N_, weights_.H, floating);
         floating.is_double();
-        const Busy busy(busy_);
+        const Busy busy(*this);
         py::array states[max_states], next[max_states];  // all or none
         for (int k = 0; k < cell_.states; ++k) {
             states[k] = (items[k] ? items[k] : zero_).attr("copy")();
@@ -109,25 +115,33 @@ class Stream {
     }
 
     py::object step(const py::object& x, const py::object& out) {
-        const Busy busy(busy_);
+        const Busy busy(*this);
         return with_type(floating_.is_double(), [&](auto zero) { return step_of<decltype(zero)>(x, out); });
     }
 
-    std::string repr() const {
+    std::string repr() {
+        if (!is_made_) return "<Stream, not made>";
         return std::string("Stream('") + cell_.name + "', D=" + std::to_string(weights_.D) +
                ", H=" + std::to_string(weights_.H) + ", batch_size=" + std::to_string(N_) + ", " +
                (floating_.is_double() ? "float64" : "float32") + ")";
     }
 
   private:
-    // One call at a time: a step may have released the GIL.
+    // One call at a time: a step may have released the GIL. What was under way in another thread when the process
+    // forked goes on in the parent alone, and the state here is that before it.
     struct Busy {
-        std::atomic<bool>& flag;
-        explicit Busy(std::atomic<bool>& flag) : flag(flag) {
-            if (flag.exchange(true)) throw std::runtime_error("Stream: expected one thread at a time, got two at once");
+        std::atomic<int>& flag;  // 0, or 1 + how often the process had forked
+        explicit Busy(Stream& stream) : flag(stream.busy_) {
+            stream.expect_made();
+            const int mine = 1 + forks, found = flag.exchange(mine);
+            if (found == mine) throw std::runtime_error("Stream: expected one thread at a time, got two at once");
         }
-        ~Busy() { flag = false; }
+        ~Busy() { flag = 0; }
     };
+
+    void expect_made() const {
+        if (!is_made_) throw py::type_error("Stream: expected one that Stream(...) made");
+    }
 
     static Index check_batch(const py::object& batch_size, Index H) {
         const Index N = checked_integer(batch_size, "batch_size", "an integer of 0 or more");
@@ -193,7 +207,8 @@ class Stream {
         Forward<T> call{};
         call.shape = {N_, 1, weights_.D, weights_.H};
         call.schedule = schedule_.view();
-        if (forked_child) call.schedule.threads = call.schedule.team = 1;
+        if (forked_child || startable_threads(call.schedule.threads) < call.schedule.threads)
+            call.schedule.threads = call.schedule.team = 1;
         call.x = input;
         call.weights = weights_.template view<T>();
         call.h = static_cast<T*>(h.mutable_data());
@@ -207,7 +222,7 @@ class Stream {
         call.last_step = 1;
         call.h_stride[0] = call.h_stride[1] = weights_.H;
         if (worth_a_release_)
-            without_gil([&](Interrupt*) { kernel_of<T>(cell_).forward(call); });
+            without_gil(1, [&](Interrupt*) { kernel_of<T>(cell_).forward(call); });
         else if (weights_.H > 0)  // a step of a few microseconds is not
             kernel_of<T>(cell_).forward(call);
         was_packed_[ids] = true;
@@ -234,7 +249,8 @@ class Stream {
     Buffer packed_[2], scratch_[2];
     bool was_packed_[2] = {false, false};  // for floating x, for token ids
     bool worth_a_release_ = false;
-    std::atomic<bool> busy_{false};
+    std::atomic<int> busy_{0};
+    bool is_made_ = true;
 };
 
 }  // namespace rnnfast

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import functools
 import json
 import os
 import re
@@ -57,7 +58,16 @@ OTHER: list[tuple[dict[str, Any], str]] = [
     ({"model": {"dropout": 0.1}}, "dropout = 0.0, while this run has 0.1"),
     ({"model": {"initial_state_std": 0.1}}, "initial_state_std = 0.0, while this run has 0.1"),
     ({"model": {"num_layers": 2}}, "num_layers = 1, while this run has 2"),
-    ({"model": {"embedding_size": 6}}, "weights of float32, while this model has"),
+    (
+        {"carry_state": True, "x": IDS[:20], "y": LABELS[:20], "shuffle": False, "bucket": False},
+        "carry_state = False, while this run has True",
+    ),
+    (
+        {"loss": functools.partial(rnnfast.softmax_cross_entropy, class_weight=[1, 2])},
+        "loss = cross_entropy, while this run has softmax_cross_entropy(class_weight=[1, 2])",
+    ),
+    ({"model": {"embedding_size": 6}}, "shape of embedding.E = [20, 4], while this run has [20, 6]"),
+    ({"model": {"input_size": 40, "embedding_size": 2}}, "shape of embedding.E = [20, 4], while this run has [40, 2]"),
     ({"model": {"dtype": "float64"}}, "weights of float32, while this model has"),
     ({"model": {"embedding_size": 0}}, "layers = ['embedding', 'recurrent', 'dense'], while this run has ['recurrent'"),
 ]

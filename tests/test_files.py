@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rnnfast
-from rnnfast import ModelFileError, SequenceClassifier
+from rnnfast import ModelFileError, SequenceClassifier, streaming
 from rnnfast.files import read_model, write_atomically, write_model
 from safetensors.numpy import save_file
 
@@ -49,6 +49,39 @@ def test_written_and_read(tmp_path: Path, assert_same_bits: Any) -> None:
     with pytest.raises(TypeError, match="expected a value that JSON can hold, got a object"):
         write_model(path, "Thing", arrays, {"x": object()})
     assert read_model(path, "Thing")[1] == settings
+
+
+def test_a_link_stays_one(tmp_path: Path, model: SequenceClassifier) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    model.save(link)
+    assert link.is_symlink()
+    assert rnnfast.load(target).predict(["fine"]) == model.predict(["fine"])
+
+
+def test_halves_of_characters(tmp_path: Path) -> None:
+    model = SequenceClassifier(hidden_size=3, level="character", max_epochs=1, random_state=0)
+    model.fit(["a\ud800", "b"], ["\udfff", "é"]).save(tmp_path / "model")
+    found = SequenceClassifier.load(tmp_path / "model")
+    assert found.classes_.tolist() == ["é", "\udfff"]
+    assert found.encoder_.vocabulary.tokens == model.encoder_.vocabulary.tokens
+
+
+def test_settings_too_large_for_the_format(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"model: expected settings of less than 100 MB in all, got 101,000,\d+ char"):
+        write_model(tmp_path / "model", "kind", {}, {"text": "x" * 101_000_000})
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("wrong", [None, True, 1, 2.5])
+def test_no_path(wrong: Any, model: SequenceClassifier) -> None:
+    """An integer is a file of the process: writing there, or closing it, breaks what is not ours."""
+    readers = (rnnfast.datasets.read_pairs, streaming.lines, streaming.tagging)
+    for call in (rnnfast.load, SequenceClassifier.load, model.save, *readers, lambda p: streaming.series(p, 3)):
+        with pytest.raises(TypeError, match=re.escape(f"path: expected a path, got {wrong!r}")):
+            call(wrong)
+    os.fstat(1)
 
 
 def test_mode_of_the_file(tmp_path: Path) -> None:

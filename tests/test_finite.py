@@ -245,6 +245,63 @@ def test_fit_names_the_step_of_a_piece(per_step: bool) -> None:
     assert f"(row 1 is sequence 1 of the data, whose step 0 is step {first} there)" in str(e.value)
 
 
+def test_of_several_rows_the_gradient_that_overflows_first_is_named() -> None:
+    """Going back, that is the one of the latest step, whichever row is walked again first."""
+    layer = RNN(D, H, activation="relu", check_finite=True, dtype=np.float32)
+    for late in (1, 3):
+        layer.vector[...] = 0
+        layer.parameters["Wx_l0"][...] = 1e-3
+        layer.parameters["Wh_l0"][...] = np.eye(H) * 1e-6
+        h, _ = layer.forward(np.ones((N, T, D), np.float32), training=True)
+        layer.parameters["Wh_l0"][...] = np.eye(H) * 1e6  # of the tape, which keeps the caller's arrays
+        d = np.zeros_like(h)
+        d[4 - late, 4] = d[late, 7] = 1e30
+        error = found(layer.backward, d)
+        assert (error.row, error.step) == (late, 5)
+
+
+def test_fit_names_a_sequence_of_the_validation_data() -> None:
+    """In the order that it was given in, not that of the batches; and a loss, of outputs that are finite."""
+    x, lengths = numbers(10, 6, 3), np.array([6, 5, 4, 3, 2, 1, 6, 5, 4, 3])
+    y = x[:, :, :1].cumsum(axis=1)
+
+    def fit(vx: np.ndarray, vy: np.ndarray) -> None:
+        network = Network(3, 5, 1, per_step=True, seed=0)
+        options: Any = {"loss": "squared_error", "max_epochs": 2, "seed": 1, "check_finite": True}
+        rnnfast.fit(network, x, y, validation=(vx, vy, lengths), **options)
+
+    fit(x, y)
+    wrong = x.copy()
+    wrong[5, 0, 1] = np.nan
+    expected = (
+        r"recurrent: x\[1\] of row \d at step 0 is nan, in the validation data \(row \d is sequence 5 of the data"
+    )
+    with pytest.raises(FloatingPointError, match=expected + r"\), after pass 0"):
+        fit(wrong, y)
+    wrong = y.copy()
+    wrong[7, 2] = np.nan
+    with pytest.raises(FloatingPointError, match=r"loss of row \d at step 2 is nan, in the validation data "
+                                                 r"\(row \d is sequence 7 of the data\), after pass 0"):  # fmt: skip
+        fit(x, wrong)
+
+
+def test_fit_names_a_sequence_of_a_stream() -> None:
+    """By its place in the source, which is shuffled in blocks."""
+    x = [np.ones((2, 1), np.float32)] * 50
+    bad = list(x)
+    bad[37] = np.array([[1], [np.inf]], np.float32)
+
+    def blocks(x: list[np.ndarray]) -> Any:
+        source = rnnfast.streaming.items(((sequence, 0) for sequence in x), block_size=7)
+        return rnnfast.streaming.Blocks(source, rnnfast.Sequences)
+
+    for data, validation in ((bad, None), (x, bad)):
+        held_out = None if validation is None else blocks(validation)
+        network = Network(1, 2, 2, seed=0)
+        with pytest.raises(FloatingPointError, match=r"\(row \d+ is sequence 37 of the data\)"):
+            rnnfast.fit(network, blocks(data), validation=held_out, check_finite=True, seed=0)
+
+
 def test_fit_names_a_loss() -> None:
     """Squared errors that overflow, of outputs that do not."""
     x = [np.zeros((n, 1), np.float32) for n in (3, 4)]

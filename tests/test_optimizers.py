@@ -122,6 +122,30 @@ def test_resume_to_the_bit(make: Any, dtype: Any, stop: int) -> None:
     assert all(isinstance(array, np.ndarray) for array in state.values())
 
 
+@pytest.mark.parametrize("kind", [SGD, Adam, AdaGrad])
+@pytest.mark.parametrize("rate", [np.float32(0.05), np.float16(0.05), np.longdouble("0.05"), 1])
+def test_numbers_of_any_kind_resume_to_the_bit(kind: Any, rate: Any) -> None:
+    """They are taken as Python's floats, also where they are put in later, so that a state holds all of them."""
+    for later in (False, True):
+        whole, gradients = problem(np.float32)
+        first = kind(0.5 if later else rate)
+        if later:
+            first.learning_rate = rate
+        run(first, whole, gradients[:2])
+        second, resumed = kind(0.1), whole.copy()
+        second.load_state(first.state())
+        run(first, whole, gradients[2:])
+        run(second, resumed, gradients[2:])
+        assert resumed.tobytes() == whole.tobytes()
+        assert first.learning_rate == second.learning_rate == float(rate)
+
+
+def test_a_rate_that_was_put_in_and_not_used_yet_is_saved() -> None:
+    optimizer = Adam(0.1)
+    optimizer.learning_rate = 1
+    Adam(0.2).load_state(optimizer.state())
+
+
 @pytest.mark.parametrize("make", KINDS)
 def test_in_place_without_allocation(make: Any) -> None:
     memory = np.ones(100_001)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
+import os
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +127,52 @@ def test_states_are_of_the_thread_that_asks(assert_same_bits: Any) -> None:
     in_a_thread(lambda: fresh.forward(X))
     assert_same_bits(fresh.state[0], mine[0])
     assert_same_bits(pickle.loads(pickle.dumps(fresh)).state[0], mine[0])
+
+
+def test_states_end_with_their_threads() -> None:
+    network = Network(3, 4, 2, seed=0)
+    states = []
+
+    def forward() -> None:
+        network.forward(X)
+        states.append(weakref.ref(network.state[0]))
+
+    for _ in range(5):
+        in_a_thread(forward)
+    gc.collect()
+    assert [state() is not None for state in states] == [False] * 4 + [True]  # the last one, for all who made none
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_may_train_what_another_thread_was_training() -> None:
+    """There it is in nobody's hands; the thread that forks is the same there, within its own fit."""
+    network, statuses = Network(3, 4, 2, seed=0), []
+
+    class Fork(rnnfast.Callback):
+        def __init__(self, function: Callable[[], Any]) -> None:
+            self.function = function
+
+        def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
+            self.model.stop_training = True
+            statuses.append(self.function())
+
+    def in_a_child() -> int:
+        child = os.fork()
+        if child == 0:
+            status = 2
+            try:
+                fit(network)
+                network.forward(X, training=True)
+                network.backward(np.zeros((4, 2), np.float32))
+                status = 0
+            except RuntimeError:
+                status = 1
+            finally:
+                os._exit(status)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    fit(network, callbacks=[Fork(lambda: in_a_thread(in_a_child)), Fork(in_a_child)])
+    assert statuses == [0, 1]
 
 
 class Meet(rnnfast.Callback):

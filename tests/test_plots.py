@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import io
 import itertools
 import pickle
 import re
@@ -307,6 +308,18 @@ def test_attention() -> None:
 def test_error_messages(call: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=re.escape(message)):
         call()
+
+
+def test_signs_of_mathematics_are_signs() -> None:
+    labels = ["$x^{$", "a $ b", "\ud800", r"\$"]
+    for ax in (plots.confusion_matrix(labels, labels), plots.attention(np.eye(4), labels, labels)):
+        ax.figure.savefig(io.BytesIO(), format="png")
+        assert sorted(t.get_text() for t in ax.get_xticklabels()) == sorted(["$x^{$", "a $ b", "?", r"\$"])
+
+
+def test_arrays_of_a_history() -> None:
+    ax = plots.learning_curves({"loss": np.array([2.0, 1.0]), "val_loss": np.array([2.0, 1.5])})
+    assert len(ax.lines) == 2
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,94 @@ def test_threads_that_fork_while_one_trains(tmp_path: Path) -> None:
 
 
 @linux
+def test_a_stream_that_another_thread_held_at_the_fork(tmp_path: Path) -> None:
+    run(
+        tmp_path / "script.py",
+        """
+        rng, H = np.random.default_rng(0), 512
+        Wx, Wh = rng.normal(0, 0.05, (H, H)), rng.normal(0, 0.05, (H, H))
+        stream, x, stop = rnnfast.Stream("rnn_tanh", Wx, Wh, batch_size=64), rng.normal(size=(64, H)), []
+
+        def work():
+            while not stop:
+                stream.step(x)
+
+        def usable():
+            stream.reset()
+            fresh = rnnfast.Stream("rnn_tanh", Wx, Wh, batch_size=64)
+            return stream.step(x).tobytes() == fresh.step(x).tobytes()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        for _ in range(10):
+            in_a_child(usable)
+        stop.append(True)
+        thread.join()
+        """,
+    )
+
+
+@linux
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_handler_that_forks(threads: int, tmp_path: Path) -> None:
+    """The child has but the thread of the handler: alone it goes on, without the others of a call it ends."""
+    run(
+        tmp_path / "script.py",
+        """
+        import time
+        rng, threads = np.random.default_rng(0), int(sys.argv[1])
+        x, W = rng.normal(size=(64, 3000, 32)), rng.normal(0, 0.1, (32, 128))
+        parent, children = os.getpid(), []
+        signal.signal(signal.SIGALRM, lambda *_: children.append(os.fork()))
+        signal.setitimer(signal.ITIMER_REAL, 0.15)
+        while not children:
+            h = rnnfast.forward("lstm", x, W, W, num_threads=threads, keep_tape=False).h
+        if os.getpid() != parent:
+            os._exit(0)
+        deadline = time.monotonic() + 60
+        while (ended := os.waitpid(children[0], os.WNOHANG)) == (0, 0):
+            assert time.monotonic() < deadline, "the child hangs"
+            time.sleep(0.01)
+        assert os.waitstatus_to_exitcode(ended[1]) in ((0,) if threads == 1 else (0, 70)), ended
+        assert rnnfast.forward("lstm", x, W, W, num_threads=threads, keep_tape=False).h.tobytes() == h.tobytes()
+        """,
+        str(threads),
+    )
+
+
+@linux
+@pytest.mark.parametrize("spare", [1, 4, 7, 9, 12, 30])
+def test_threads_that_cannot_be_had(spare: int, tmp_path: Path) -> None:
+    """OpenMP ends the process where it cannot start a thread: so fewer are asked for, or it is a MemoryError."""
+    run(
+        tmp_path / "script.py",
+        """
+        import resource
+        x = np.random.default_rng(0).normal(size=(64, 64, 128)).astype(np.float32)
+        W = x[0, :1].T.repeat(512, 1) * np.float32(0.01)
+        d = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+        used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20, resource.RLIM_INFINITY))
+        for n in (2, 4):
+            rnnfast.set_num_threads(n)
+            for call in (
+                lambda: rnnfast.forward("lstm", x, W, W, num_threads=n, keep_tape=False),
+                lambda: rnnfast.softmax(d.reshape(-1, 10)),
+            ):
+                try:
+                    call()
+                except MemoryError:
+                    pass
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        rnnfast.set_num_threads(1)
+        expected = rnnfast.forward("lstm", x, W, W, num_threads=1, keep_tape=False).h
+        assert rnnfast.forward("lstm", x, W, W, num_threads=4, keep_tape=False).h.tobytes() == expected.tobytes()
+        """,
+        str(spare),
+    )
+
+
+@linux
 @pytest.mark.skipif(shutil.which("c++") is None, reason="compiles a program")
 @pytest.mark.parametrize("first", ["rnnfast", "the other"])
 def test_beside_another_user_of_openmp(first: str, tmp_path: Path) -> None:

@@ -323,6 +323,16 @@ print("failed", failed)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space through /proc")
+def test_an_object_that_was_never_made() -> None:
+    stream = rnnfast.Stream.__new__(rnnfast.Stream)
+    for call in (lambda: stream.step(np.ones((1, 1))), stream.reset, lambda: stream.state):
+        with pytest.raises(TypeError, match=r"Stream: expected one that Stream\(\.\.\.\) made"):
+            call()
+    assert repr(stream) == "<Stream, not made>"
+    with pytest.raises(TypeError, match=r"Tape: expected one from rnnfast\.forward"):
+        rnnfast.Tape.__new__(rnnfast.Tape)
+
+
 def test_a_step_after_one_that_found_no_memory() -> None:
     done = subprocess.run([sys.executable, "-c", FAILED_STEP], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-500:]

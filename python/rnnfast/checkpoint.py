@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -168,7 +169,7 @@ class Checkpoints:
 
 def facts_of(model: Any, data: Any, held_out: Any, optimizer: Any, **settings: Any) -> dict[str, Any]:
     """What must be the same where a run goes on, by the name that an error calls it."""
-    facts = {k: getattr(v, "__name__", type(v).__name__) if callable(v) else v for k, v in settings.items()}
+    facts = {k: _name_of(v) if callable(v) else v for k, v in settings.items()}
     facts |= {"optimizer": type(optimizer).__name__, **getattr(model, "settings", {})}
     if dataclasses.is_dataclass(optimizer):
         facts |= {f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)}
@@ -178,7 +179,16 @@ def facts_of(model: Any, data: Any, held_out: Any, optimizer: Any, **settings: A
             if hasattr(part, "lengths"):
                 facts[f"steps of the {name}"] = int(part.lengths.sum())
             facts[f"checksum of the {name}"] = part.checksum() if hasattr(part, "checksum") else None
+    if hasattr(model, "named_parameters"):
+        facts |= {f"shape of {name}": list(p.shape) for name, p in model.named_parameters().items()}
     return facts
+
+
+def _name_of(function: Any) -> str:
+    if isinstance(function, functools.partial):
+        given = [*map(repr, function.args), *(f"{k}={v!r}" for k, v in function.keywords.items())]
+        return f"{_name_of(function.func)}({', '.join(given)})"
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def write_checkpoint(
@@ -274,7 +284,10 @@ def _read(
                     f"{model.vector.dtype}"
                 )
         history = History(settings["history"], best_epoch=settings["best_epoch"])
-        if not all(len(values) == settings["epoch"] for values in history.history.values()):
+        passes = settings["epoch"]
+        if not all(isinstance(values, list) and len(values) == passes for values in history.history.values()) or (
+            passes and "loss" not in history.history
+        ):
             raise ValueError(f"a history that is not of {settings['epoch']} passes in all of {[*history.history]}")
         best_figure, tie_break = map(float, settings["best"])
         rate, epoch, waited = float(settings["learning_rate"]), int(settings["epoch"]), int(settings["waited"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -24,7 +25,7 @@ from .callbacks import Callback
 from .checkpoint import Checkpoint
 from .estimators import SequenceClassifier, SequenceGenerator, SequenceRegressor, SequenceTagger, SequenceTransducer
 from .examples import Example
-from .files import ModelFileError
+from .files import ModelFileError, write_atomically
 
 __all__ = ["CommandError", "ProgressBar", "datasets", "evaluate", "generate", "predict", "train"]
 
@@ -309,10 +310,12 @@ def _plot(path: str, draw: Callable[[Any], Any]) -> None:
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     draw(figure.add_subplot())
+    drawing = io.BytesIO()
     try:
-        figure.savefig(path, dpi=150)
+        figure.savefig(drawing, dpi=150, format=Path(path).suffix[1:].lower())
     except ValueError as error:
         raise CommandError(f"--plot {path}: {error}") from error
+    write_atomically(path, drawing.getvalue())
     print(f"drawn to {path}", file=sys.stderr)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
+from .checks import generator_of
 from .finite import check, check_parameters
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, dropout_mask, size_of
 from .losses import softmax
@@ -63,7 +64,7 @@ class Attention(Layer):
     ) -> None:
         M, H = memory_size, hidden_size
         super().__init__({"Wm": (M, 2 * H), "Wh": (H, H), "b": (H,)}, dtype)
-        rng, Wm = np.random.default_rng(seed), self.parameters["Wm"]
+        rng, Wm = generator_of(seed), self.parameters["Wm"]
         for W, inputs in ((Wm[:, :H], M), (Wm[:, H:], M + H), (self.parameters["Wh"], M + H)):
             limit = (6 / (inputs + H)) ** 0.5
             W[...] = rng.uniform(-limit, limit, W.shape)
@@ -250,7 +251,7 @@ class EncoderDecoder(Model):
         num_threads: int | None = None,
         recompute: int | None = None,
     ) -> None:
-        rng = np.random.default_rng(seed)
+        rng = generator_of(seed)
         self.rng, self.dropout, self.dtype = rng, dropout, np.dtype(dtype)
         check_options(initial_state_std, attention=attention)
         source_size, target_size = size_of("source_size", source_size), size_of("target_size", target_size)

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from .checks import check_path
+
 __all__ = ["FORMAT_VERSION", "ModelFileError", "kind_of", "read_model", "write_atomically", "write_model"]
 
 FORMAT_VERSION = 1
@@ -35,7 +37,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     OSError
         A full disk, a read-only folder: names the path; what stood there is untouched.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(check_path(path)))  # a link stays one
     temporary = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -65,11 +67,20 @@ def write_model(
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     settings = json.loads(json.dumps(settings, default=_number))  # as they will be read
     header = {"kind": kind, "format": FORMAT_VERSION, "sha256": _sha256(arrays, settings), "settings": settings}
-    write_atomically(path, save(arrays, metadata={"rnnfast": json.dumps(header, ensure_ascii=False)}))
+    text = json.dumps(header, ensure_ascii=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):  # halves of characters have no UTF-8
+        text = json.dumps(header)
+    try:
+        data = save(arrays, metadata={"rnnfast": text})
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected settings of less than 100 MB in all, got {len(text):,} characters "
+                         f"({error})") from error  # fmt: skip
+    write_atomically(path, data)
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
     """The kind of model that a file says it holds; a ModelFileError or OSError as `read_model` raises."""
+    path = check_path(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: expected a model file, found {'a folder' if Path(path).is_dir() else 'none'}")
     try:
@@ -93,6 +104,7 @@ def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArr
     OSError
         The file cannot be opened.
     """
+    path = check_path(path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: expected a model file, found {'a folder' if Path(path).is_dir() else 'none'}")
     try:
@@ -112,12 +124,18 @@ def read_model(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, NDArr
             return arrays, settings
     except ModelFileError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f"{path}: not enough memory for what it holds") from error
     except SafetensorError as error:
         raise ModelFileError(f"{path}: expected a safetensors file, got one that cannot be read ({error})") from error
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{path}: expected a model of rnnfast, got a safetensors file of something else"
         ) from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of safetensors, where memory ends
+            raise MemoryError(f"{path}: not enough memory for what it holds") from error
+        raise
 
 
 def _sha256(arrays: dict[str, NDArray[Any]], settings: Any) -> str:
@@ -129,8 +147,10 @@ def _sha256(arrays: dict[str, NDArray[Any]], settings: Any) -> str:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
         return value.item()
+    if isinstance(value, np.floating):  # a long double
+        return float(value)
     raise TypeError(f"{value!r}: expected a value that JSON can hold, got a {type(value).__name__}")
 
 

@@ -394,6 +394,8 @@ def show_config(file: Any = None) -> None:
     """
     from . import __version__
 
+    if file is not None and not hasattr(file, "write"):
+        raise TypeError(f"file: expected a text file, got {file!r:.60}")
     print(f"rnnfast {__version__}, numpy {np.__version__}, Python {platform.python_version()}", file=file)
     print(f"compiler: {_core.compiler()}, {platform.system()} {platform.machine()}", file=file)
     print("instruction sets (RNNFAST_ISA forces one):", file=file)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import _core
+from .checks import as_array, generator_of
 from .finite import check, check_parameters, first_gradient, first_state
 from .passes import Passes
 from .random_rows import Share, uniform
@@ -106,11 +107,11 @@ class Embedding(Layer):
         _check_sizes(vocabulary_size=vocabulary_size, embedding_size=embedding_size)
         vocabulary_size, embedding_size = int(vocabulary_size), int(embedding_size)
         super().__init__({"E": (vocabulary_size, embedding_size)}, dtype, check_finite)
-        self.parameters["E"][...] = np.random.default_rng(seed).normal(0, 0.4, (vocabulary_size, embedding_size))
+        self.parameters["E"][...] = generator_of(seed).normal(0, 0.4, (vocabulary_size, embedding_size))
 
     def forward(self, ids: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
         """Return (N, T, embedding_size); 0 past a sequence's length, where ids may be anything."""
-        ids = np.asarray(ids)
+        ids = as_array(ids, "ids")
         E = self.parameters["E"]
         if ids.dtype.kind not in "iu" or ids.ndim != 2:
             raise TypeError(f"ids: expected (N, T) integers, got {ids.shape} of {ids.dtype}")
@@ -172,14 +173,14 @@ class Dense(Layer):
         _check_sizes(input_size=input_size, output_size=output_size)
         input_size, output_size = int(input_size), int(output_size)
         super().__init__({"W": (input_size, output_size), "b": (output_size,)}, dtype, check_finite)
-        self.parameters["W"][...] = _glorot(np.random.default_rng(seed), input_size, output_size)
+        self.parameters["W"][...] = _glorot(generator_of(seed), input_size, output_size)
 
     def forward(self, x: ArrayLike, *, lengths: ArrayLike | None = None, training: bool = False) -> Array:
         """Return (..., output_size) for x (..., input_size).
 
         With lengths and x (N, T, input_size), what stands past a sequence's length is not read: y is b there.
         """
-        x = np.asarray(x)
+        x = as_array(x, "x")
         W, b = self.parameters["W"], self.parameters["b"]
         if x.ndim == 0 or x.shape[-1] != len(W) or x.dtype != self.dtype:
             raise ValueError(
@@ -257,7 +258,7 @@ class Recurrent(Layer):
                 if bias:
                     shapes[f"b_{name}"] = (bias_blocks * H,)
         super().__init__(shapes, dtype, check_finite)
-        self.rng = np.random.default_rng(seed)
+        self.rng = generator_of(seed)
         for name, value in self.parameters.items():
             for block in range(blocks if name.startswith("W") else 0):
                 columns = slice(block * H, (block + 1) * H)
@@ -466,7 +467,7 @@ class Recurrent(Layer):
     def _check_state(self, state: tuple[ArrayLike, ...]) -> list[Array]:
         layers = self.num_layers * self.directions
         _check_states("state", state, self.states, self.cell)
-        arrays = [np.asarray(s) for s in state]
+        arrays = [as_array(s, "state") for s in state]
         for k, array in enumerate(arrays):
             if array.ndim != 3 or array.shape[0] != layers or array.shape[2] != self.hidden_size:
                 raise ValueError(
@@ -618,7 +619,7 @@ def _check_lengths(N: int, T: int, lengths: ArrayLike | None) -> Array | None:
     """The lengths as (N,) int64, a copy; None is None."""
     if lengths is None:
         return None
-    n = np.asarray(lengths)
+    n = as_array(lengths, "lengths")
     if n.shape != (N,) or (n.size and n.dtype.kind not in "iu"):
         raise ValueError(f"lengths: expected (N,) = ({N},) integers, got {n.shape} of {n.dtype}")
     checked: Array = n.astype(np.int64)

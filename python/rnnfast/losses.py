@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _core
+from .checks import as_array
 
 __all__ = ["softmax", "softmax_cross_entropy", "squared_error"]
 
@@ -27,7 +28,7 @@ def softmax(logits: ArrayLike, axis: int = -1) -> NDArray[Any]:
     >>> softmax(np.array([1000.0, 1000.0]))
     array([0.5, 0.5])
     """
-    z = np.asarray(logits)
+    z = as_array(logits, "logits")
     if z.ndim == 0:
         raise ValueError(f"logits: expected at least one axis, got the number {z}")
     if z.dtype.kind not in "fiub":
@@ -90,7 +91,7 @@ def softmax_cross_entropy(
     (1.386294, [[0.25, 0.25, -0.75, 0.25]])
     """
     logits = _check_prediction("logits", logits)
-    y = _check_shape("targets", np.asarray(targets), logits.shape[:-1], "NT"[: logits.ndim - 1])
+    y = _check_shape("targets", as_array(targets, "targets"), logits.shape[:-1], "NT"[: logits.ndim - 1])
     if y.dtype.kind not in "iu" and y.size:
         raise TypeError(f"targets: expected integers, got {y.dtype}")
     n, weight = _steps(logits, lengths, normalizer)
@@ -101,7 +102,7 @@ def softmax_cross_entropy(
         at = [int(i) for i in np.unravel_index(place, y.shape)]
         raise ValueError(f"targets{at} = {np.asarray(targets)[tuple(at)]}: expected a class in [0, K) = [0, {K})")
     if class_weight is not None:
-        w = _check_shape("class_weight", np.asarray(class_weight), (K,), "K")
+        w = _check_shape("class_weight", as_array(class_weight, "class_weight"), (K,), "K")
         if w.dtype.kind not in "iuf" or not (np.isfinite(w) & (w >= 0)).all():
             raise ValueError(f"class_weight: expected non-negative numbers, got {w.tolist()}")
         class_weight = w
@@ -146,7 +147,7 @@ def squared_error(
     (2.0, [[0.0, -2.0]])
     """
     prediction = _check_prediction("prediction", prediction)
-    t = _check_shape("target", np.asarray(target), prediction.shape, "NTK" if prediction.ndim == 3 else "NK")
+    t = _check_shape("target", as_array(target, "target"), prediction.shape, "NTK" if prediction.ndim == 3 else "NK")
     if t.dtype.kind not in "iuf":
         raise TypeError(f"target: expected real numbers, got {t.dtype}")
     n, weight = _steps(prediction, lengths, normalizer)
@@ -161,7 +162,7 @@ def squared_error(
 
 
 def _check_prediction(name: str, array: ArrayLike) -> NDArray[Any]:
-    array = np.asarray(array)
+    array = as_array(array, name)
     if array.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
     if array.ndim not in (2, 3) or array.shape[-1] == 0:
@@ -182,7 +183,7 @@ def _steps(
     """Return the number of valid steps of each sequence, and the weight of each of its steps, both (N,)."""
     N, *steps = prediction.shape[:-1]
     T = steps[0] if steps else 1
-    n = np.full(N, T) if lengths is None else np.asarray(lengths)
+    n = np.full(N, T) if lengths is None else as_array(lengths, "lengths")
     if not steps and lengths is not None:
         raise ValueError(f"lengths: expected None for shape (N, K) = {prediction.shape}, got {lengths}")
     if n.dtype.kind not in "iu" and n.size:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .checks import generator_of
 from .layers import Array, Dense, Embedding, Initializer, Layer, Recurrent, check_flags, dropout_mask, size_of
 from .passes import Passes
 from .random_rows import Share, normal
@@ -63,16 +64,17 @@ class Model(Passes):
     @property
     def state(self) -> tuple[Array, ...] | None:
         """After the last forward pass of this thread; where it made none, of any."""
-        states = vars(self).get("_states", {})
-        last: tuple[Array, ...] | None = states.get(threading.get_ident(), states.get(None))
+        mine = vars(self)
+        last: tuple[Array, ...] | None = getattr(mine.get("_own"), "state", mine.get("_last"))
         return last
 
     @state.setter
     def state(self, value: tuple[Array, ...] | None) -> None:
-        vars(self).setdefault("_states", {}).update({threading.get_ident(): value, None: value})
+        vars(self).setdefault("_own", threading.local()).state = value  # ends with its thread
+        vars(self)["_last"] = value
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_states": {None: self.state}}
+        return {**{k: v for k, v in super().__getstate__().items() if k != "_own"}, "_last": self.state}
 
     def __copy__(self) -> Any:
         return copy.deepcopy(self)
@@ -166,7 +168,7 @@ class Network(Model):
         recompute: int | None = None,
         check_finite: bool = False,
     ) -> None:
-        self.rng = rng = np.random.default_rng(seed)
+        self.rng = rng = generator_of(seed)
         check_options(initial_state_std, per_step=per_step, check_finite=check_finite)
         self.dropout, self.per_step, self.dtype = dropout, per_step, np.dtype(dtype)
         self.initial_state_std = initial_state_std

@@ -30,13 +30,15 @@ class _Optimizer:
     _names: tuple[str, ...]  # of the moments
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in list(vars(self).items()):
             below = 1 if name in ("momentum", "beta1", "beta2") else math.inf
             expected = f"a number in {'(' if name == 'epsilon' else '['}0, {below})"
             if not isinstance(value, int | float | np.number):
                 raise TypeError(f"{name}: expected {expected}, got {value!r}")
             if not 0 <= value < below or (name == "epsilon" and value == 0):
                 raise ValueError(f"{name}: expected {expected}, got {value}")
+            if not isinstance(value, bool):
+                setattr(self, name, float(value))  # steps are computed in float64, as they are when a run goes on
         self._steps = 0
         self._moments: dict[str, Vector] = {}
 
@@ -46,6 +48,7 @@ class _Optimizer:
         Both are contiguous vectors of one size and dtype, float32 or float64, and the same at every
         step: anything else is a TypeError or ValueError that says which.
         """
+        self.learning_rate = float(self.learning_rate)  # which may be another since
         _check_vector("gradients", gradients, written=False)
         _check_vector("parameters", parameters)
         _check_alike("gradients", gradients, "parameters", parameters)
@@ -65,10 +68,12 @@ class _Optimizer:
     def state(self) -> dict[str, Vector]:
         """Return copies of all that the next step depends on; `load_state` resumes to the bit."""
         moments = {name: moment.copy() for name, moment in self._moments.items()}
-        return {"learning_rate": np.array(self.learning_rate), "steps": np.array(self._steps), **moments}
+        return {"learning_rate": np.array(float(self.learning_rate)), "steps": np.array(self._steps), **moments}
 
     def load_state(self, state: Mapping[str, Vector]) -> None:
         """Continue from what `state` returned; other names, shapes or dtypes are a ValueError."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a mapping, as state() returns, got {type(state).__name__}")
         rate, steps = np.asarray(state.get("learning_rate")), np.asarray(state.get("steps"))
         if rate.dtype.kind != "f" or steps.dtype.kind != "i" or rate.shape != () or steps.shape != ():
             raise ValueError("state: expected learning_rate (floating) and steps (integer), of shape ()")

@@ -7,6 +7,7 @@ layer, also while one trains it; a second one that trains would mix two passes, 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -16,30 +17,44 @@ __all__ = ["Passes", "one_trainer"]
 _TWO = "expected one thread to train it at a time, got another while a pass of the first was under way"
 
 
+Thread = tuple[int, int]  # process and identifier
+
+
+def _this_thread() -> Thread:
+    return os.getpid(), threading.get_ident()
+
+
+def _another(holder: Thread | None, me: Thread) -> bool:
+    """Whether `holder` is another thread of this process: those of the parent are not in a forked child."""
+    return holder is not None and holder[0] == me[0] and holder != me
+
+
 class Passes:
     """Keeps, by name, what a training pass left, and whose it is."""
 
     def _keep(self, training: bool, left: Any, name: str = "pass") -> None:
         """Keep what a forward pass left; one without training drops what this thread left before."""
-        me, mine = threading.get_ident(), vars(self)
+        me, mine = _this_thread(), vars(self)
         kept = mine.setdefault("_kept", {})
-        alone = mine.get("_trainer", me) == me and mine.get("_going_back", me) == me
+        alone = not (_another(mine.get("_trainer"), me) or _another(mine.get("_going_back"), me))
         if training:
             if not alone:
                 raise RuntimeError(f"{type(self).__name__}: {_TWO}")
             kept[name] = (me, left)
-        elif alone and name in kept and kept[name][0] == me:
+        elif alone and name in kept and kept[name][0][1] == me[1]:
             del kept[name]
 
     @contextlib.contextmanager
     def _taken(self, name: str = "pass") -> Iterator[Any]:
         """What the forward pass left, for the backward pass, which uses it up unless it fails."""
-        me, mine = threading.get_ident(), vars(self)
+        me, mine = _this_thread(), vars(self)
         kept = mine.get("_kept", {})
         if name not in kept:
             raise RuntimeError("backward: expected a forward pass with training=True before it")
         one = kept[name]
-        if one[0] != me or mine.get("_trainer", me) != me or mine.setdefault("_going_back", me) != me:
+        if "_going_back" in mine and mine["_going_back"][0] != me[0]:  # that thread was left behind by a fork
+            mine.pop("_going_back", None)
+        if one[0][1] != me[1] or _another(mine.get("_trainer"), me) or _another(mine.setdefault("_going_back", me), me):
             raise RuntimeError(f"{type(self).__name__}: {_TWO}")
         try:
             yield one[1]
@@ -61,12 +76,15 @@ def one_trainer(model: Any) -> Iterator[None]:
     RuntimeError
         Another call trains it.
     """
-    me = threading.get_ident()
+    me = _this_thread()
     if not hasattr(model, "__dict__"):
         yield
         return
-    training = object()
-    if vars(model).setdefault("_training", training) is not training:
+    training = (*me, object())
+    found = vars(model).setdefault("_training", training)
+    if found[0] != me[0] and found[1] != me[1]:  # of a thread that a fork left behind
+        found = vars(model)["_training"] = training
+    if found is not training:
         raise RuntimeError(f"{type(model).__name__}: expected one fit at a time, got another while the first goes on")
     parts = [model, *getattr(model, "layers", {}).values()]
     try:

@@ -86,7 +86,7 @@ def learning_curves(history: Any, ax: Axes | None = None) -> Axes:
     passes = range(1, len(curves["loss"]) + 1)
     handles = []
     for name, label, colour in (("loss", "training loss", BLUE), ("val_loss", "held-out loss", VERMILLION)):
-        if curves.get(name):
+        if len(curves.get(name, ())):
             handles += _curve(ax, passes, curves[name], label, colour, name)
     _plain(ax, "pass over the training data", "loss")
     ax.set_xlim(0.5, len(passes) + 0.5)
@@ -340,6 +340,9 @@ def attention(weights: ArrayLike, source: Sequence[Any], target: Sequence[Any], 
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['д', 'а']
     """
+    for name, tokens in (("source", source), ("target", target)):
+        if not hasattr(tokens, "__len__"):
+            raise TypeError(f"{name}: expected a string, or a sequence of tokens, got {tokens!r:.60}")
     T, S = len(target), len(source)
     values = _numbers("weights", weights, (T, S), "(len(target), len(source))", finite=True)
     ax = _axes(ax, min(max(0.3 * S + 2.0, 4.0), 20), min(max(0.3 * T + 1.4, 3.2), 16))
@@ -407,13 +410,16 @@ def _whole_numbers(axis: Any) -> None:
 
 def _tokens(ax: Axes, which: str, tokens: Sequence[Any]) -> None:
     """Words along an axis: as large as fits, upright where they are too wide, only some where they are too many."""
-    texts = [" ".join(str(token).split()) or "␣" for token in tokens]
+    shown = (str(token).encode("utf-8", "replace").decode() for token in tokens)  # no halves of characters
+    texts = [" ".join(text.split()) or "␣" for text in shown]
     inches = _inches(ax)[which == "y"] / max(len(texts), 1)  # for each
     step = math.ceil(0.1 / inches)
     size = min(10.0, max(6.0, 72 * inches * step / 1.3))
     wide = which == "x" and max(map(len, texts), default=0) * 0.6 * size / 72 > 0.9 * inches * step
     axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_ticks(range(0, len(texts), step), texts[::step], fontsize=size, rotation=90 if wide else 0)
+    axis.set_ticks(
+        range(0, len(texts), step), texts[::step], fontsize=size, rotation=90 if wide else 0, parse_math=False
+    )
     axis.set_tick_params(length=0)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from .checks import as_array, check_positive, generator_of
+
 __all__ = ["Vocabulary", "batches", "one_hot", "pad", "split", "tokenize", "windows"]
 
 WINDOW = 50  # batches' worth of sequences that are sorted together: long enough to waste little padding
@@ -111,7 +113,7 @@ class Vocabulary:
         `UNK` is always kept, as ``<unk>``: it stands for a token. An id that is not in the vocabulary
         is a ValueError that names its place.
         """
-        array = np.asarray(ids)
+        array = as_array(ids, "ids")
         if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
             raise TypeError(f"ids: expected integers of shape (T,), got {array.dtype} of shape {array.shape}")
         for place, id in enumerate(array):
@@ -240,7 +242,7 @@ def one_hot(
     [[[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]
     """
     check_positive("depth", depth)
-    array = np.asarray(ids)
+    array = as_array(ids, "ids")
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"ids: expected integers, got {array.dtype}")
     valid: NDArray[np.bool_] = np.ones(array.shape, dtype=bool)
@@ -368,7 +370,7 @@ def split(n: int, fractions: Sequence[float], seed: int) -> list[NDArray[np.int6
     if not all(f > 0 for f in fractions) or not math.isclose(math.fsum(fractions), 1, abs_tol=1e-9):
         raise ValueError(f"fractions: expected positive numbers that sum to 1, got {list(fractions)}")
     bounds = np.rint(np.cumsum(fractions) * n).astype(np.int64)
-    parts = np.split(np.random.default_rng(seed).permutation(n), bounds[:-1])
+    parts = np.split(generator_of(seed).permutation(n), bounds[:-1])
     if not all(map(len, parts)):
         raise ValueError(f"n = {n}: the data set is too small, a part of {list(fractions)} of it is empty")
     return parts
@@ -381,17 +383,9 @@ def _iterated(name: str, items: Iterable[Any]) -> Iterator[Any]:
         raise TypeError(f"{name}: expected an iterable, got {items!r}") from None
 
 
-def check_positive(name: str, number: Any) -> None:
-    """An error that calls `number` by its name, where it is no positive integer."""
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise TypeError(f"{name}: expected a positive integer, got {number!r}")
-    if number < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {number}")
-
-
 def _check_lengths(lengths: ArrayLike, n: int | None = None, steps: int | None = None) -> NDArray[np.int64]:
     """Return `lengths` as an (n,) array of integers in 0..steps; with None, of any size."""
-    array = np.asarray(lengths)
+    array = as_array(lengths, "lengths")
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths: expected integers, got {array.dtype}")
     if array.ndim != 1 or n not in (None, len(array)):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .preprocessing import check_positive
+from .checks import as_array, check_positive
 
 __all__ = ["beam_search", "filter_logits", "log_softmax", "sample", "sample_sequences"]
 
@@ -31,7 +31,7 @@ def log_softmax(logits: ArrayLike) -> NDArray[np.float64]:
     >>> log_softmax([1000.0, 1000.0]).round(6).tolist()
     [-0.693147, -0.693147]
     """
-    z = np.asarray(logits)
+    z = as_array(logits, "logits")
     if z.dtype.kind not in "fiub" or z.ndim == 0 or z.shape[-1] == 0:
         raise ValueError(f"logits: expected (..., K) real numbers with K > 0, got {z.shape} of {z.dtype}")
     z = z.astype(np.float64)
@@ -367,7 +367,7 @@ def _is_number(value: Any) -> bool:
 
 def _check_logits(name: str, logits: Any, rows: int | None = None) -> NDArray[np.float64]:
     """The logits as (n, K) float64, a copy."""
-    array = np.asarray(logits)
+    array = as_array(logits, "logits")
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
     if array.ndim != 2 or array.shape[1] == 0 or rows not in (None, len(array)):

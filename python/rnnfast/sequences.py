@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import as_array
+
 __all__ = ["Sequences"]
 
 Array = NDArray[Any]
@@ -55,10 +57,11 @@ class Sequences:
                 raise TypeError(f"{name}: expected one item for each sequence, got {value!r:.60}")
         self.padded = isinstance(x, np.ndarray) and x.dtype != object
         if self.padded:
+            x = as_array(x, "x")
             if x.ndim not in (2, 3):
                 raise ValueError(f"x: expected (N, T) token ids or (N, T, D) features, got {x.shape}")
             self.x: Any = x
-            self.lengths = np.full(len(x), x.shape[1], np.int64) if lengths is None else np.asarray(lengths)
+            self.lengths = np.full(len(x), x.shape[1], np.int64) if lengths is None else as_array(lengths, "lengths")
             if self.lengths.shape != (len(x),):
                 raise ValueError(f"lengths: expected (N,) = ({len(x)},), got {self.lengths.shape}")
             if len(x) and self.lengths.dtype.kind not in "iu":
@@ -77,7 +80,7 @@ class Sequences:
         self.per_step = per_step
         ragged = per_step and not (isinstance(y, np.ndarray) and y.ndim > 1)
         try:
-            self.y: Any = y if y is None else _alike(y, "y", "(T,) or (T, K) targets") if ragged else np.asarray(y)
+            self.y: Any = y if y is None else _alike(y, "y", "(T,) or (T, K) targets") if ragged else as_array(y, "y")
         except ValueError as error:
             if ragged:
                 raise
@@ -88,7 +91,7 @@ class Sequences:
             for i, (s, n) in enumerate(zip(self.y, self.lengths, strict=True)):
                 if len(s) < n or (ragged and len(s) > n):
                     raise ValueError(f"y[{i}]: expected a target for each of {n} steps, got {len(s)}")
-        self.condition = None if condition is None else np.asarray(condition)
+        self.condition = None if condition is None else as_array(condition, "condition")
         if self.condition is not None and (self.condition.ndim != 2 or len(self.condition) != len(self)):
             raise ValueError(f"condition: expected (N, C) = ({len(self)}, C), got {self.condition.shape}")
 

@@ -21,7 +21,7 @@ from .finite import NotFiniteError, check, check_gradient_vector, first_loss
 from .optimizers import clip_by_global_norm, clip_by_value
 from .parallel import Ranks
 
-__all__ = ["MEANS", "Loss", "Optimizer", "Trainer", "weight_of"]
+__all__ = ["MEANS", "Loss", "Optimizer", "Trainer", "places_of", "sequence_of", "weight_of"]
 
 Array = NDArray[Any]
 Loss = Callable[..., tuple[float, Array]]
@@ -90,7 +90,7 @@ class Trainer:
                 if state is not None and whole:
                     state = tuple(s[:, self.share.rows] for s in state)
             whole = False
-            self.rows, self.skipped = rows[self.share.rows], np.zeros_like(lengths)[self.share.rows]
+            self.rows, self.skipped = places_of(data, rows)[self.share.rows], np.zeros_like(lengths)[self.share.rows]
             for part in self._batch(x, y, lengths, state, done):
                 done += 1
                 state = part.state if carry_state or done < updates else None
@@ -145,11 +145,9 @@ class Trainer:
 
     def place(self, error: NotFiniteError) -> str:
         """Which sequence and step of the data the row and step of an error are."""
-        if error.row is None or error.row >= len(self.rows):
-            return ""
-        skipped = int(self.skipped[error.row])
-        piece = f", whose step 0 is step {skipped} there" if skipped and error.step is not None else ""
-        return f" (row {error.row} is sequence {self.rows[error.row]} of the data{piece})"
+        known = error.row is not None and error.row < len(self.skipped) and error.step is not None
+        skipped = int(self.skipped[error.row]) if known else 0
+        return sequence_of(error, self.rows, f", whose step 0 is step {skipped} there" if skipped else "")
 
     def _update(self, x: Any, y: Array, lengths: NDArray[np.int64], state: Any, last: int | None = None) -> Part:
         """One step of the optimiser; with `last`, gradients go back through so many steps of each sequence."""
@@ -209,6 +207,19 @@ class Trainer:
             if self.check_finite:
                 check_gradient_vector(model)
         return loss * weight, weight
+
+
+def places_of(data: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where rows of a data set, or of a block of a stream, are in the whole."""
+    found: NDArray[np.int64] = data.places[rows] if hasattr(data, "places") else rows
+    return found
+
+
+def sequence_of(error: NotFiniteError, places: NDArray[np.int64], piece: str = "") -> str:
+    """Which sequence of the data the row of an error is."""
+    if error.row is None or error.row >= len(places):
+        return ""
+    return f" (row {error.row} is sequence {places[error.row]} of the data{piece})"
 
 
 def _rows(x: Any, rows: slice) -> Any:

@@ -20,14 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from .callbacks import BrokenOff, Callback, History, Interrupt
 from .checkpoint import Checkpoint, Checkpoints, Position, Progress, facts_of, generator_state, restore_generator
-from .finite import NotFiniteError, checking
+from .checks import check_positive, generator_of
+from .finite import NotFiniteError, checking, first_loss
 from .losses import softmax_cross_entropy, squared_error
 from .optimizers import Adam
 from .parallel import Alone, Ranks, all_ranks
 from .passes import one_trainer
-from .preprocessing import batches, check_positive
+from .preprocessing import batches
 from .sequences import Sequences
-from .trainer import MEANS, Loss, Optimizer, Trainer, weight_of
+from .trainer import MEANS, Loss, Optimizer, Trainer, places_of, sequence_of, weight_of
 
 __all__ = ["Callback", "History", "Sequences", "evaluate", "fit"]
 
@@ -193,7 +194,7 @@ def fit(
     if not callable(factor) or (factor is not SCHEDULES["constant"] and not hasattr(optimizer, "learning_rate")):
         raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)} or a function, and an optimizer with a "
                          f"learning_rate, got {schedule!r}")  # fmt: skip
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     ranks: Ranks = comm
     trainer = Trainer(model, function, normalizer, optimizer, clip_norm, clip_value, truncate, check_finite, ranks)
     callbacks = list(callbacks)
@@ -293,7 +294,12 @@ def fit(
                 if whole and not np.isfinite(model.vector).all():
                     raise diverged(f"a weight is not finite after pass {epoch}, of loss {logs['loss']}")
                 if whole and held_out is not None:
-                    values = _evaluate(model, held_out, function, normalizer, batch_size, interrupt, ranks)
+                    try:
+                        values = _evaluate(
+                            model, held_out, function, normalizer, batch_size, interrupt, ranks, check_finite
+                        )
+                    except NotFiniteError as error:
+                        raise diverged(f"{error}, after pass {epoch}") from error
                     whole = values is not None
                     logs.update({f"val_{name}": value for name, value in (values or {}).items()})
                 if not whole and checkpoints.all and at.state is None:
@@ -419,7 +425,14 @@ def evaluate(
 
 
 def _evaluate(
-    model: Any, data: Any, loss: Loss, normalizer: str, batch_size: int, interrupt: Interrupt, ranks: Ranks
+    model: Any,
+    data: Any,
+    loss: Loss,
+    normalizer: str,
+    batch_size: int,
+    interrupt: Interrupt,
+    ranks: Ranks,
+    check_finite: bool = False,
 ) -> dict[str, float] | None:
     """What `evaluate` returns, over the shares of all ranks; None once Ctrl-C is pressed on any."""
     total = weight = correct = count = 0.0
@@ -428,15 +441,22 @@ def _evaluate(
         if not len(rows):
             continue
         x, y, lengths = part.batch(rows)
+        step_lengths = lengths if data.per_step else None
         try:
             with interrupt.breaking():
                 outputs = model.forward(x, lengths=lengths)
+            value, _ = loss(outputs, y, lengths=step_lengths, normalizer=normalizer)
+            if check_finite and not math.isfinite(value):
+                first_loss(loss, outputs, y, step_lengths)
         except BrokenOff:
             ranks.pressed = True
             break
-        step_lengths = lengths if data.per_step else None
+        except NotFiniteError as error:
+            raise NotFiniteError(
+                f"{error}, in the validation data{sequence_of(error, places_of(part, rows))}"
+            ) from error
         w = weight_of(normalizer, lengths, data.per_step)
-        total += loss(outputs, y, lengths=step_lengths, normalizer=normalizer)[0] * w
+        total += value * w
         weight += w
         if loss is softmax_cross_entropy:
             right = outputs.argmax(axis=-1) == y

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import generator_of
 from .fetching import member, members, unpack
 
 __all__ = [
@@ -254,7 +255,7 @@ def adding_problem(n: int = 10_000, T: int = 100, seed: int = 0) -> tuple[NDArra
     for name, value, least in (("n", n, 1), ("T", T, 2)):
         if value < least:
             raise ValueError(f"{name}: expected at least {least}, got {value}")
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed)
     X = np.zeros((n, T, 2), np.float32)
     X[:, :, 0] = rng.random((n, T), np.float32)
     rows, half = np.arange(n), T // 2

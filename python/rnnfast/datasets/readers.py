@@ -21,6 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_path
+
 __all__ = ["Series", "read_classification", "read_pairs", "read_series", "read_tagging", "read_text"]
 
 PathLike = str | os.PathLike[str]
@@ -177,7 +179,7 @@ def read_series(path: PathLike) -> Series:
 
 def series_rows(path: PathLike) -> Iterator[tuple[list[str], NDArray[np.float64]]]:
     """Yield the names of the columns and each row of numbers: a CSV file line by line."""
-    with open(path, "rb") as file:
+    with open(check_path(path), "rb") as file:
         lines = (line.removeprefix(codecs.BOM_UTF8) if k == 0 else line for k, line in enumerate(file))
         for names, values, _ in _series(path, decoded((line.removesuffix(b"\n") for line in lines), path)):
             yield names, values
@@ -240,7 +242,7 @@ def _shown(line: str) -> str:
 
 def _lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line; ValueError for the first that is not UTF-8."""
-    return decoded(Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), path)
+    return decoded(Path(check_path(path)).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n"), path)
 
 
 def decoded(lines: Iterable[bytes], path: PathLike, first: int = 1) -> Iterator[tuple[int, str]]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_array
 from ..losses import softmax
 from ..network import Network
 from ..parallel import all_ranks
@@ -17,7 +18,7 @@ from ..preprocessing import batches
 from ..sequences import Sequences
 from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
-from .encoding import Encoder, as_array, count, sequences_of
+from .encoding import Encoder, count, sequences_of
 from .labels import classes_of, describe_labels, places, rebuild_labels, warn_of_column
 
 __all__ = ["SequenceClassifier"]

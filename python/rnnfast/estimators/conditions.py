@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import as_array
 from ..preprocessing import one_hot
-from .encoding import as_array
 from .labels import classes_of, describe_labels, places, rebuild_labels
 
 __all__ = ["Conditions"]

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_array
 from ..preprocessing import Vocabulary, tokenize
 from ..streaming import Column, Source
 
 __all__ = [
     "Encoder",
-    "as_array",
     "columns_of",
     "count",
     "joined_moments",
@@ -178,6 +178,7 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
         X = np.asarray(X)
         X = X.tolist() if X.ndim == 1 else X
     if isinstance(X, np.ndarray):
+        X = as_array(X, name)
         if X.ndim == 0:
             raise TypeError(f"{name}: expected a list of sequences, got one number")
         if X.dtype.kind == "c":
@@ -192,7 +193,7 @@ def sequences_of(X: Any, lengths: ArrayLike | None = None, name: str = "X") -> A
             X = _numbers(X, name)
     if lengths is None:
         return X
-    n = np.asarray(lengths)
+    n = as_array(lengths, "lengths")
     if n.ndim != 1 or (n.size and n.dtype.kind not in "iu") or (n < 0).any():
         raise ValueError(f"lengths: expected (N,) integers of 0 or more, got {n.shape} of {n.dtype}")
     padded = len(X) == len(n) and all(hasattr(row, "__len__") and not isinstance(row, ATOMS) for row in X)
@@ -242,14 +243,6 @@ def count(X: Any) -> int:
     if len(X) == 0:
         raise ValueError("X: expected at least one sequence, got none")
     return len(X)
-
-
-def as_array(value: Any, name: str) -> Array:
-    try:
-        array: Array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected one array, got parts of unequal shape") from error
-    return array
 
 
 def tokens_of(X: Sequence[Any], level: str = "word") -> list[list[str]]:

@@ -15,17 +15,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_array, check_positive, generator_of
 from ..functions import Stream
 from ..losses import softmax
 from ..network import Network
 from ..parallel import all_ranks
-from ..preprocessing import Vocabulary, batches, check_positive
+from ..preprocessing import Vocabulary, batches
 from ..sampling import beam_search, log_softmax, sample_sequences
 from ..sequences import Sequences
 from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
 from .conditions import Conditions
-from .encoding import as_array
 from .labels import classes_of
 from .tokens import Tokens, check_tokens, one_or_many
 
@@ -319,7 +319,7 @@ class SequenceGenerator(SequenceEstimator):
                 start,
                 stops,
                 max_length=max_length,
-                rng=np.random.default_rng(random_state),
+                rng=generator_of(random_state, "random_state"),
                 temperature=temperature,
                 top_k=top_k,
                 top_p=top_p,

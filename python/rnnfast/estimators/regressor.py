@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_array
 from ..network import Network
 from ..parallel import all_ranks
 from ..preprocessing import batches
 from ..sequences import Sequences
 from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
-from .encoding import Encoder, as_array, count, joined_moments, moments, rebuild_moments, sequences_of, steps_of
+from .encoding import Encoder, count, joined_moments, moments, rebuild_moments, sequences_of, steps_of
 
 __all__ = ["SequenceRegressor"]
 

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_array
 from ..losses import softmax
 from ..metrics import entity_f1
 from ..network import Network
@@ -21,7 +22,7 @@ from ..preprocessing import Vocabulary, batches
 from ..sequences import Sequences
 from ..streaming import Part, Source
 from .base import SequenceEstimator, with_parameters
-from .encoding import Encoder, as_array, count, sequences_of, steps_of, tokens_of
+from .encoding import Encoder, count, sequences_of, steps_of, tokens_of
 from .labels import classes_of, describe_labels, places, rebuild_labels
 
 __all__ = ["SequenceTagger"]

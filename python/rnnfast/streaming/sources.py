@@ -106,10 +106,15 @@ class Part:
         block = int(np.searchsorted(ends, i, side="right"))
         return block, i - int(ends[block] - self.sizes[block])
 
+    def places(self, block: int) -> NDArray[np.int64]:
+        """Where the sequences of a block are in the source."""
+        places: NDArray[np.int64] = self.source.sizes[:block].sum() + self._rows(block)
+        return places
+
     def place(self, i: int) -> int:
         """Where sequence i is in the source."""
         block, k = self.find(i)
-        return int(self.source.sizes[:block].sum() + self._rows(block)[k])
+        return int(self.places(block)[k])
 
     def read(self, block: int) -> Items:
         X, y = self.source.read(block)
@@ -213,7 +218,11 @@ class Blocks:
         return int(self.sizes.sum())
 
     def block(self, k: int) -> Any:
-        return self.part.apply(self._encoded, int(self._blocks[k]))
+        block = int(self._blocks[k])
+        found = self.part.apply(self._encoded, block)
+        with contextlib.suppress(AttributeError):  # what encode returned may have no place for more
+            found.places = self.part.places(block)
+        return found
 
     def _encoded(self, X: Any, y: Any) -> Any:
         found = self.encode(X, y)

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable
 from typing import IO, Any
 
-from ..preprocessing import check_positive
+from ..checks import check_positive
 from .sources import Items, Source
 
 __all__ = ["Spool", "items"]

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import as_array, check_path, check_positive
 from ..datasets.readers import series_rows
-from ..preprocessing import check_positive, windows
+from ..preprocessing import windows
 from .sources import BLOCK, Items, Source
 from .spool import Spool
 
@@ -106,10 +107,7 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
 
 def _mapped(array: Any, name: str) -> NDArray[Any]:
     if not isinstance(array, str | os.PathLike):
-        try:
-            return np.asanyarray(array)
-        except ValueError as error:
-            raise ValueError(f"{name}: expected one array, got parts of unequal shape") from error
+        return array if isinstance(array, np.memmap) else as_array(array, name)
     try:
         return np.lib.format.open_memmap(array, mode="r")
     except ValueError as error:
@@ -183,4 +181,4 @@ def series(
         X, y = windows(values, length, horizon, target=values[:, column])
         return list(X), list(y)
 
-    return Source(os.fspath(path), [min(rows, number - start) for start in starts], read, spool.checksum)
+    return Source(check_path(path), [min(rows, number - start) for start in starts], read, spool.checksum)

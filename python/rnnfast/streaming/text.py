@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from ..checks import check_path, check_positive
 from ..datasets.readers import decoded, tagged, tagging_form, two_columns
-from ..preprocessing import check_positive
 from .sources import BLOCK, Items, Source
 
 __all__ = ["classification", "lines", "pairs", "tagging"]
@@ -74,6 +74,7 @@ def tagging(path: PathLike, column: int | None = None, *, block_size: int = BLOC
 
     `column` is as in :func:`rnnfast.datasets.read_tagging`.
     """
+    path = check_path(path)
     with open(path, "rb") as file:  # up to its first token, however far that is
         lines = (line.removeprefix(codecs.BOM_UTF8) if k == 0 else line for k, line in enumerate(file))
         form = tagging_form((line for _, line in decoded((line.removesuffix(b"\n") for line in lines), path)), column)
@@ -85,6 +86,7 @@ def _text(
 ) -> Source:
     """Blocks that end where a line ends, or a blank line."""
     check_positive("block_size", block_size)
+    path = check_path(path)
     here = os.path.abspath(path)  # the working folder may change
     places: list[tuple[int, int, int, int]] = []  # of each block: first byte, bytes, first line, CRC-32
     sizes: list[int] = []
@@ -125,7 +127,7 @@ def _text(
             )
         return parsed(data.removeprefix(codecs.BOM_UTF8) if start == 0 else data, line)
 
-    return Source(os.fspath(path), sizes, read, zlib.crc32(np.array(places, np.int64).tobytes()))
+    return Source(path, sizes, read, zlib.crc32(np.array(places, np.int64).tobytes()))
 
 
 def _last_end(data: bytes, sentences: bool) -> int:
