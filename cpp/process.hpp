@@ -56,11 +56,11 @@ inline int unforked_threads() {
 inline int threads_by_default() { return forked_child ? 1 : unforked_threads(); }
 
 // How many of `wanted` threads a region of this thread can have. OpenMP ends the process where the system refuses one
-// (memory for a stack, a limit on threads), so that more than the last region had are started here first.
+// (memory for a stack, a limit on threads), so that more than any region had before are started here first, once.
 inline int startable_threads(int wanted) {
-    thread_local int last = 1;
+    thread_local int most = 1;
     int found = wanted;
-    if (wanted > last) {
+    if (wanted > most) {
         std::mutex all_started;
         std::vector<std::thread> threads;
         all_started.lock();
@@ -72,7 +72,7 @@ inline int startable_threads(int wanted) {
         all_started.unlock();
         for (std::thread& thread : threads) thread.join();
     }
-    if (found > 1) last = found;
+    most = std::max(most, found);
     return found;
 }
 
