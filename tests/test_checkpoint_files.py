@@ -340,7 +340,7 @@ def test_other_files(tmp_path: Path) -> None:
 
 
 FAILURES = [
-    (tempfile, "NamedTemporaryFile", OSError(errno.EROFS, "Read-only file system")),
+    (tempfile, "mkstemp", OSError(errno.EROFS, "Read-only file system")),
     (os, "fsync", OSError(errno.ENOSPC, "No space left on device")),
     (Path, "replace", OSError(errno.EROFS, "Read-only file system")),
 ]

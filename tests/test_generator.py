@@ -424,7 +424,7 @@ def test_parameters() -> None:
     assert {"level", "min_count", "truncate", "schedule", "initial_state_std"} <= {*model.get_params()}
     documented = SequenceGenerator.__doc__ or ""
     for name in model.get_params():
-        assert re.search(rf"(?m)^    (.*, )?{name}\b.* :", documented), name
+        assert re.search(rf"(?m)^(\w.*, )?{name}\b.* :", documented), name
     assert "bidirectional : " not in documented
     assert "{parameters}" not in documented
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,9 @@ def test_an_array_reshaped_before_backward(name: str) -> None:
               "b": rng.normal(size=3)}  # fmt: skip
     expected = rnnfast.backward(rnnfast.forward("rnn_tanh", **arrays).tape, np.ones((6, 5, 3)))
     tape = rnnfast.forward("rnn_tanh", **arrays).tape
-    arrays[name].shape = (arrays[name].size,)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from NumPy 2.5 on
+        arrays[name].shape = (arrays[name].size,)
     gradients = rnnfast.backward(tape, np.ones((6, 5, 3)))
     for actual, right in zip(gradients[:4], expected[:4], strict=True):
         np.testing.assert_array_equal(actual, right)

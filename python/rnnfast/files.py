@@ -40,8 +40,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     path = Path(os.path.realpath(check_path(path)))  # a link stays one
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

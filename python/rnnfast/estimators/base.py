@@ -39,7 +39,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
-PARAMETERS = """cell : str
+PARAMETERS = """
+    cell : str
         One of :func:`rnnfast.cells`.
     hidden_size, num_layers : int
         Units of each layer and direction; recurrent layers on top of each other.
@@ -83,10 +84,10 @@ PARAMETERS = """cell : str
 def with_parameters(cls: type) -> type:
     """Put the shared parameters that the class has where its docstring says ``{parameters}``."""
     own = inspect.signature(cls).parameters
-    entries = re.split(r"(?m)^ {4}(?=\w)", PARAMETERS)
+    entries = re.split(r"(?m)^(?=\w)", inspect.cleandoc(PARAMETERS) + "\n")
     kept = [entry for entry in entries if entry.split(" :")[0].split(",")[0] in own]
-    if cls.__doc__ is not None:
-        cls.__doc__ = cls.__doc__.replace("{parameters}\n", "    ".join(kept))
+    if cls.__doc__ is not None:  # without the indentation that Python 3.13 and later leave out
+        cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{parameters}\n", "".join(kept))
     return cls
 
 
