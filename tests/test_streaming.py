@@ -577,6 +577,39 @@ def test_labels_of_a_source_are_those_of_a_list() -> None:
             model.fit(streaming.items(mixed * 9, block_size=1))
 
 
+def test_validation_in_memory_beside_a_source() -> None:
+    """Padded, with targets for each step; and what is wrong with it."""
+    rng, options = np.random.default_rng(0), {"hidden_size": 3, "max_epochs": 1, "random_state": 0, "dtype": "float64"}
+    x, lengths = rng.normal(size=(6, 4, 2)), np.array([4, 2, 3, 1, 4, 4])
+    y = x.sum(axis=2)
+    rows = [(row[:n], target[:n]) for row, target, n in zip(x, y, lengths, strict=True)]
+    for model, of in (
+        (rnnfast.SequenceRegressor(per_step=True, **options), y),
+        (rnnfast.SequenceTagger(**options), (y > 0).astype(int)),
+    ):
+        source = streaming.items((row, of[i][: len(row)]) for i, (row, _) in enumerate(rows))
+        padded = model.fit(source, validation=(x, of, lengths)).history_["val_loss"]
+        ragged = model.fit(source, validation=source).history_["val_loss"]
+        np.testing.assert_allclose(padded, ragged, rtol=1e-12)
+        with pytest.raises(ValueError, match=r"^validation: lengths"):
+            model.fit(source, validation=(x, of, lengths + 9))
+    model = rnnfast.SequenceClassifier(**options)
+    with pytest.raises(ValueError, match=r"^validation: y\[1\] = 7: expected one of the classes seen in fit, 0, 1"):
+        model.fit(streaming.items((row, i % 2) for i, (row, _) in enumerate(rows)), validation=(x, [0, 7] * 3))
+
+
+def test_parts_and_blocks_say_what_they_take() -> None:
+    source = streaming.items([([1], 0)] * 9)
+    with pytest.raises(TypeError, match=r"source: expected one of rnnfast\.streaming, got list"):
+        streaming.Blocks([1], lambda X, y: None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"encode: expected a function of \(X, y\), got None"):
+        streaming.Blocks(source, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"fraction: expected 0 <= fraction < 1, got 1\.5"):
+        streaming.Part(source, 1.5)
+    with pytest.raises(TypeError, match="x: expected one item for each sequence, got <"):
+        rnnfast.diagnostics.gradient_norms(rnnfast.Network(2, 3, 2), streaming.Blocks(source, rnnfast.Sequences))
+
+
 def test_predict_each_and_validation_say_what_they_take(reviews: Path) -> None:
     source = streaming.classification(reviews)
     model = rnnfast.SequenceClassifier(hidden_size=3, max_epochs=1)

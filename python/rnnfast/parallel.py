@@ -75,6 +75,8 @@ class MPIComm:
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
 
+        if comm == MPI.COMM_NULL:
+            raise ValueError("comm: expected a communicator that this process is in, got MPI.COMM_NULL")
         self._comm, self._in_place = comm, MPI.IN_PLACE
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
 

@@ -53,7 +53,9 @@ class Sequences:
         for name, value in (("x", x), ("y", y)):
             if value is None and name == "y":
                 continue
-            if isinstance(value, str | bytes) or not (getattr(value, "ndim", 1) and hasattr(value, "__len__")):
+            if isinstance(value, str | bytes) or not (
+                getattr(value, "ndim", 1) and hasattr(value, "__len__") and hasattr(value, "__getitem__")
+            ):
                 raise TypeError(f"{name}: expected one item for each sequence, got {value!r:.60}")
         self.padded = isinstance(x, np.ndarray) and x.dtype != object
         if self.padded:

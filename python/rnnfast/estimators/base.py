@@ -258,7 +258,13 @@ class SequenceEstimator:
             network = learner._build(seed)
         held_out: Any = Blocks(valid, learner._encoded, network.per_step) if len(valid) else None
         if validation is not None and not isinstance(validation, Source):
-            held_out = learner._encoded(sequences_of(*validation[::2]), validation[1])
+            other, said, n = (*validation, None)[:3]
+            try:
+                said = sequences_of(said, n, "y") if n is not None and network.per_step and self._needs_y else said
+                held_out = learner._encoded(sequences_of(other, n), said)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"validation: {error}") from error
         self._train(
             network,
             Blocks(train, learner._encoded, network.per_step),

@@ -77,12 +77,25 @@ class Source:
 class Part:
     """A source, or the sequences of it that are held out, or those that are not: chosen by lot in each block.
 
+    Parameters
+    ----------
+    source : Source
+    fraction : float
+        About which part of the sequences is held out.
+    seed : int
+    held_out : bool
+        Whether this is that part, or the rest.
+
     Attributes
     ----------
     X, y : Column
     """
 
     def __init__(self, source: Source, fraction: float = 0.0, seed: int = 0, held_out: bool = False) -> None:
+        if not isinstance(source, Source):
+            raise TypeError(f"source: expected one of rnnfast.streaming, got {type(source).__name__}")
+        if not 0 <= fraction < 1:
+            raise ValueError(f"fraction: expected 0 <= fraction < 1, got {fraction}")
         self.source, self._fraction, self._seed, self._held_out = source, fraction, seed, held_out
         self.sizes = np.array([len(self._rows(k)) for k in range(len(source.sizes))])
         self.X, self.y = Column(self, 0), Column(self, 1)
@@ -208,6 +221,8 @@ class Blocks:
     """
 
     def __init__(self, source: Source | Part, encode: Callable[[Any, Any], Any], per_step: bool = False) -> None:
+        if not callable(encode):
+            raise TypeError(f"encode: expected a function of (X, y), got {encode!r:.80}")
         self.part = source if isinstance(source, Part) else Part(source)
         self.encode, self.per_step = encode, per_step
         self._blocks = np.flatnonzero(self.part.sizes)  # those that have sequences
