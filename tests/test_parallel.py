@@ -480,8 +480,8 @@ def test_a_comm_that_is_none(comm: Any) -> None:
         ranks.train("labels", comm, 0)
 
 
+@under_mpi
 def test_a_communicator_that_this_process_is_not_in() -> None:
-    pytest.importorskip("mpi4py")
     program = "from mpi4py import MPI; import rnnfast; rnnfast.parallel.MPIComm(MPI.COMM_NULL)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert "ValueError: comm: expected a communicator that this process is in, got MPI.COMM_NULL" in done.stderr
