@@ -18,7 +18,7 @@ MASKED = np.ma.array(X, mask=X == 1)
 RAGGED: Any = [[1.0], [1.0, 2.0]]
 
 
-@pytest.mark.parametrize("seed", [LOOP, "x", 1.5, True, [1, "x"], -1, [3, -1], np.array([1.5]), {"a": 1}])
+@pytest.mark.parametrize("seed", [LOOP, "x", 1.5, True, [1, "x"], -1, [3, -1], np.array([1.5]), np.array(5), {"a": 1}])
 def test_seeds(seed: Any) -> None:
     """One that holds itself ends NumPy's process."""
     text = "seed: expected None, an integer of 0 or more, several, or a generator, got "
@@ -37,7 +37,16 @@ def test_seeds(seed: Any) -> None:
 
 
 def test_seeds_that_are_such() -> None:
-    for seed in (None, 0, 2**100, np.int8(3), [1, 2], np.array([1, 2]), np.random.SeedSequence(1), np.random.PCG64(1)):
+    for seed in (
+        None,
+        0,
+        2**100,
+        np.int8(3),
+        [1, 2],
+        np.array([1, 2]),
+        np.random.SeedSequence(1),
+        np.random.PCG64(1),
+    ):
         assert isinstance(generator_of(seed), np.random.Generator)
     assert generator_of([1, 2]).random() == np.random.default_rng([1, 2]).random()
     rng = np.random.default_rng(0)

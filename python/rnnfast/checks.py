@@ -43,7 +43,8 @@ def generator_of(seed: Any, name: str = "seed") -> np.random.Generator:
     """The generator of a seed, as ``numpy.random.default_rng`` makes it."""
     if not (seed is None or isinstance(seed, GENERATORS)):
         expected = f"{name}: expected None, an integer of 0 or more, several, or a generator, got {seed!r:.80}"
-        numbers = seed if isinstance(seed, list | tuple | np.ndarray) else [seed]
+        several = isinstance(seed, list | tuple) or (isinstance(seed, np.ndarray) and seed.ndim > 0)
+        numbers = seed if several else [seed]
         if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in numbers):
             raise TypeError(expected)
         if any(n < 0 for n in numbers):

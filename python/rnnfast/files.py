@@ -69,7 +69,9 @@ def write_model(
     settings = json.loads(json.dumps(settings, default=_number))  # as they will be read
     header = {"kind": kind, "format": FORMAT_VERSION, "sha256": _sha256(arrays, settings), "settings": settings}
     text = json.dumps(header, ensure_ascii=False)
-    if any("\ud800" <= character <= "\udfff" for character in text):  # halves of characters have no UTF-8
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # halves of characters
         text = json.dumps(header)
     try:
         data = save(arrays, metadata={"rnnfast": text})
@@ -148,10 +150,10 @@ def _sha256(arrays: dict[str, NDArray[Any]], settings: Any) -> str:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, np.generic) and not isinstance(value.item(), np.generic):
-        return value.item()
-    if isinstance(value, np.floating):  # a long double
+    if isinstance(value, np.longdouble):  # whose item is itself
         return float(value)
+    if isinstance(value, np.generic):
+        return value.item()
     raise TypeError(f"{value!r}: expected a value that JSON can hold, got a {type(value).__name__}")
 
 
