@@ -95,6 +95,10 @@ def test_masks_are_not_passed_over(name: str, call: Any) -> None:
 
 
 def test_other_arguments() -> None:
+    for wrong in (1j, "1", [1.0], True, None, np.complex64(1), np.nan, np.inf):
+        for kind in (rnnfast.LSTM, rnnfast.GRU, lambda *sizes, **given: rnnfast.EncoderDecoder(*sizes, 4, **given)):
+            with pytest.raises((TypeError, ValueError), match="forget_bias: expected a "):
+                kind(3, 4, forget_bias=wrong)
     with pytest.raises(TypeError, match=r"state: expected a mapping, as state\(\) returns, got list"):
         rnnfast.SGD().load_state([])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="file: expected a text file, got 5"):

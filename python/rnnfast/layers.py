@@ -237,6 +237,10 @@ class Recurrent(Layer):
     ) -> None:
         _check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         _check_dropout(dropout)
+        if isinstance(forget_bias, bool) or not isinstance(forget_bias, int | float | np.integer | np.floating):
+            raise TypeError(f"forget_bias: expected a number, got {forget_bias!r:.80}")
+        if not math.isfinite(forget_bias):
+            raise ValueError(f"forget_bias: expected a finite number, got {forget_bias}")
         check_flags(bidirectional=bidirectional, bias=bias)
         if num_threads is not None:
             _check_sizes(num_threads=num_threads)
