@@ -70,8 +70,9 @@ class Model(Passes):
 
     @state.setter
     def state(self, value: tuple[Array, ...] | None) -> None:
-        vars(self).setdefault("_own", threading.local()).state = value  # ends with its thread
-        vars(self)["_last"] = value
+        mine = vars(self)
+        own = mine.get("_own") or mine.setdefault("_own", threading.local())
+        own.state = mine["_last"] = value  # the one ends with its thread
 
     def __getstate__(self) -> dict[str, Any]:
         return {**{k: v for k, v in super().__getstate__().items() if k != "_own"}, "_last": self.state}

@@ -17,11 +17,21 @@ __all__ = ["Passes", "one_trainer"]
 _TWO = "expected one thread to train it at a time, got another while a pass of the first was under way"
 
 
-Thread = tuple[int, int]  # process and identifier
+Thread = tuple[int, int]  # forks up to its process, and identifier
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
 
 
 def _this_thread() -> Thread:
-    return os.getpid(), threading.get_ident()
+    return _forks, threading.get_ident()
 
 
 def _another(holder: Thread | None, me: Thread) -> bool:
