@@ -480,6 +480,16 @@ def test_a_comm_that_is_none(comm: Any) -> None:
         ranks.train("labels", comm, 0)
 
 
+def test_rank_0_alone_writes_checkpoints_within_a_pass(tmp_path: Path) -> None:
+    def train(comm: Any) -> Any:
+        checkpoint = rnnfast.Checkpoint(tmp_path / f"rank {comm.rank}", every=1)
+        return ranks.train("labels", comm, comm.rank, checkpoint=checkpoint)
+
+    results = Threads(2).run(train)
+    assert not [result for result in results if isinstance(result, BaseException)], results
+    assert [path.name for path in tmp_path.iterdir()] == ["rank 0"]
+
+
 @under_mpi
 def test_a_communicator_that_this_process_is_not_in() -> None:
     program = "from mpi4py import MPI; import rnnfast; rnnfast.parallel.MPIComm(MPI.COMM_NULL)"

@@ -598,6 +598,24 @@ def test_validation_in_memory_beside_a_source() -> None:
         model.fit(streaming.items((row, i % 2) for i, (row, _) in enumerate(rows)), validation=(x, [0, 7] * 3))
 
 
+def test_warm_starts_from_a_source_look_at_it() -> None:
+    options: dict[str, Any] = {"hidden_size": 3, "max_epochs": 1, "random_state": 2}
+    model = rnnfast.SequenceClassifier(**options).fit(["a", "b"], [0, 1])
+    model.set_params(warm_start=True, validation_fraction=0.5)
+    with pytest.raises(ValueError, match="1 sequences are too few to hold a part out"):
+        model.fit(streaming.items([("a", 0)]))
+    transducer = rnnfast.SequenceTransducer(**options).fit(["ab", "ba"], ["AB", "BA"]).set_params(warm_start=True)
+    transducer.fit(streaming.items([("abab", "ABABABAB"), ("a", "A")]))
+    assert transducer.longest_ == (4, 8)
+    generator = rnnfast.SequenceGenerator(**options).fit("abab" * 50).set_params(warm_start=True)
+    with pytest.raises(ValueError, match="X: expected one long text, as in the first fit, got a source"):
+        generator.fit(streaming.items(["ab"] * 9, labelled=False))
+    generator = rnnfast.SequenceGenerator(**options)
+    source = streaming.items(["ab", "ba"] * 9, labelled=False)
+    lists, pairs = (generator.fit(source, validation=v).history_["val_loss"] for v in (["ab"], (["ab"], None)))
+    assert lists == pairs
+
+
 def test_parts_and_blocks_say_what_they_take() -> None:
     source = streaming.items([([1], 0)] * 9)
     with pytest.raises(TypeError, match=r"source: expected one of rnnfast\.streaming, got list"):

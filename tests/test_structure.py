@@ -82,7 +82,7 @@ IMPORTS = {
     "finite": {"_core"},
     "torch": {"_core"},
     "random_rows": set(),
-    "parallel": {"_core", "random_rows"},
+    "parallel": {"_core", "_threads", "random_rows"},
     "layers": {"_core", "finite", "passes", "random_rows"},
     "network": {"layers", "passes", "random_rows"},
     "losses": {"_core"},
@@ -126,6 +126,7 @@ IMPORTS = {
     "streaming": {f"streaming.{name}" for name in ("sources", "spool", "tables", "text")},
     "estimators.encoding": {"preprocessing", "streaming"},
     "estimators.base": {
+        "_threads",
         "callbacks",
         "estimators.encoding",
         "files",
@@ -338,6 +339,13 @@ def test_cells_of_the_core_and_of_the_reference() -> None:
         assert _core.cell_blocks(name) == (max(cell.input, cell.recurrent), cell.pre, cell.states)
         assert name == cell.name
         assert sorted(cell.order) == list(range(cell.pre))
+
+
+def test_modules_that_a_star_leaves_out() -> None:
+    program = (
+        "import rnnfast; rnnfast.random_rows.Share; assert not {'onnx', 'random_rows', 'torch'} & {*rnnfast.__all__}"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_public_names() -> None:

@@ -1,5 +1,6 @@
 """_threads.py: what the environment says about threads, and what is left of it after the import."""
 
+import os
 import subprocess
 import sys
 
@@ -30,6 +31,17 @@ def test_number_of_threads(monkeypatch, environment, threads):
 
 def test_the_callers_spin_count_stays(monkeypatch):
     assert run(monkeypatch, GOMP_SPINCOUNT="77").stdout.split()[1] == "77"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity")
+def test_the_processors_that_the_process_may_use(monkeypatch):
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert run(monkeypatch).stdout.split()[0] == "1"
+    finally:
+        os.sched_setaffinity(0, before)
+    assert run(monkeypatch).stdout.split()[0] == str(len(before))
 
 
 @pytest.mark.parametrize("value", ["0", "-2", "two"])

@@ -97,6 +97,7 @@ _LATER = {
     "training": ["evaluate", "fit"],
 }
 _MODULE_OF = {name: module for module, names in _LATER.items() for name in [module, *names]}
+_MODULE_OF |= {name: name for name in ("onnx", "random_rows", "torch")}  # not for *: two need packages of their own
 
 
 def __getattr__(name: str) -> _Any:

@@ -19,6 +19,12 @@ finally:
     if _short:
         os.environ.pop(_SPIN, None)
 
+
+def processors() -> list[int]:
+    """Those that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
 for _name in ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS"):
     _value = os.environ.get(_name, "").split(",")[0].strip()
     if _value.isdecimal() and int(_value) > 0:
@@ -26,3 +32,5 @@ for _name in ("RNNFAST_NUM_THREADS", "OMP_NUM_THREADS"):
         break
     if _value and _name.startswith("RNNFAST"):
         raise ImportError(f"{_name}: expected a positive integer, got {_value!r}")
+else:
+    _core.set_num_threads(len(processors()))

@@ -140,7 +140,9 @@ class Checkpoints:
         optimizer: Any,
         rng: np.random.Generator,
         settings: Mapping[str, Any],
+        writes: bool = True,
     ) -> None:
+        self.writes = writes  # of several ranks one does
         self.all = [callback for callback in callbacks if isinstance(callback, Checkpoint)]
         paths = [os.path.realpath(checkpoint.path) for checkpoint in self.all]
         for k, path in enumerate(paths):
@@ -162,7 +164,7 @@ class Checkpoints:
 
     def write(self, run: Progress, done: int | None = None) -> None:
         """Write those that are due."""
-        for checkpoint in self.due(done):
+        for checkpoint in self.due(done) if self.writes else []:
             if np.isfinite(self.model.vector).all():  # else the pass ends with an error: what is written is better
                 write_checkpoint(checkpoint.path, self.model, self.optimizer, self.rng, run, self.facts)
 

@@ -495,6 +495,8 @@ def evaluate(options: argparse.Namespace) -> None:
     if isinstance(model, SequenceClassifier):
         X, y = parts.test
         labels, counts = metrics.confusion_matrix(list(y), model.predict(X).tolist())
+        if unseen := len(y) - int(np.isin(y, model.classes_).sum()):
+            print(f"rnnfast: {unseen} of {len(y)} labels are not the model's, and count as wrong", file=sys.stderr)
     if options.json:
         result: dict[str, Any] = {"figures": figures}
         if counts is not None:

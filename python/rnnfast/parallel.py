@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _core
+from ._threads import processors
 from .random_rows import Share
 
 __all__ = ["Alone", "Comm", "MPIComm", "RankError", "Ranks", "TorchComm", "all_ranks", "job"]
@@ -278,7 +279,7 @@ class Ranks:
         """Ranks that share processors divide them among their threads."""
         if not hasattr(self.comm, "neighbours"):
             return
-        mine = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+        mine = processors()
         texts = self.comm.neighbours(f"{socket.gethostname()} {' '.join(map(str, mine))}")
         host = socket.gethostname()
         others = [set(map(int, text.split()[1:])) for text in texts if text.split()[0] == host]

@@ -223,7 +223,7 @@ def fit(
             "loss": loss, "normalizer": normalizer, "schedule": schedule, "batch_size": batch_size, "monitor": monitor,
             "clip_norm": clip_norm, "clip_value": clip_value, "truncate": truncate, "carry_state": carry_state,
             "shuffle": shuffle, "bucket": bucket}  # fmt: skip
-        checkpoints = Checkpoints(callbacks, model, data, held_out, optimizer, rng, settings)
+        checkpoints = Checkpoints(callbacks, model, data, held_out, optimizer, rng, settings, writes=ranks.rank == 0)
         # Before a checkpoint is read, which sets the learning rate of rank 0 to where a schedule was.
         facts = facts_of(model, data, held_out, optimizer, **settings) if ranks.size > 1 else {}
         run = None
@@ -309,8 +309,7 @@ def fit(
                     run.finish_pass(logs, monitor, tol, model.vector)
                     _call(called, "on_epoch_end", epoch, logs)
                     reason = rule(logs["loss"])
-                if ranks.rank == 0:
-                    checkpoints.write(run)
+                checkpoints.write(run)
                 ranks.pressed, ranks.stop = ranks.pressed or interrupt.pressed, ranks.stop or model.stop_training
                 ranks.sum(optimizer=optimizer)
                 if ranks.size > 1:  # processors of another kind may step to other last bits

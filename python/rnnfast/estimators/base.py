@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .._threads import processors
 from ..callbacks import Callback, History
 from ..files import ModelFileError, read_model, write_model
 from ..network import Model
@@ -220,6 +221,9 @@ class SequenceEstimator:
         """Set the fitted attributes from the sequences to train on; labels also from those that are held out."""
         raise NotImplementedError
 
+    def _measure_source(self, train: Part) -> None:
+        """Bring up to date what every fit looks at, one that goes on too."""
+
     def _encoded(self, X: Any, y: Any) -> Any:
         """The sequences of a block, and what is said of each, as the network reads them."""
         raise NotImplementedError
@@ -244,18 +248,19 @@ class SequenceEstimator:
         train, valid = (Part(source, fraction, seed or 0, held_out) for held_out in (False, True))
         if isinstance(validation, Source):
             train, valid = whole, Part(validation)
+        if not len(train) or (fraction and not len(valid)):
+            raise ValueError(
+                f"validation_fraction = {fraction}: {len(whole)} sequences are too few to hold a part out; pass "
+                "more, or 0"
+            )
         learner = type(self)(**self.get_params())
         if self._goes_on():
             vars(learner).update(vars(self))
             network = self.network_
         else:
-            if not len(train) or (fraction and not len(valid)):
-                raise ValueError(
-                    f"validation_fraction = {fraction}: {len(whole)} sequences are too few to hold a part out; pass "
-                    "more, or 0"
-                )
             learner._learn_source(train, whole)
             network = learner._build(seed)
+        learner._measure_source(train)
         held_out: Any = Blocks(valid, learner._encoded, network.per_step) if len(valid) else None
         if validation is not None and not isinstance(validation, Source):
             other, said, n = (*validation, None)[:3]
@@ -313,7 +318,7 @@ class SequenceEstimator:
             "initial_state_std": self.initial_state_std,
             "dtype": self.dtype,
             "seed": seed,
-            "num_threads": os.cpu_count() if self.n_jobs == -1 else self.n_jobs,
+            "num_threads": len(processors()) if self.n_jobs == -1 else self.n_jobs,
         }
 
     def _train(

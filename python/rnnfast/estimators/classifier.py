@@ -59,7 +59,7 @@ class SequenceClassifier(SequenceEstimator):
     Notes
     -----
     Labels that fit did not see count as wrong in :meth:`score` and are left out of validation data, with a warning that
-    says how many. ``encoder_.unseen(X)`` counts the tokens that fit did not see.
+    says how many; beside a source they are an error. ``encoder_.unseen(X)`` counts the tokens that fit did not see.
 
     Examples
     --------

@@ -174,15 +174,17 @@ class SequenceGenerator(SequenceEstimator):
         seed, truncate = self._seed(), PIECE if self.truncate is None else self.truncate
         for name, value in (("batch_size", self.batch_size), ("truncate", truncate)):
             check_positive(name, value)
+        if validation is not None and not isinstance(validation, tuple | Source):
+            validation = (validation, None)
         if isinstance(X, Source):
+            if self._goes_on() and not self.ends_:
+                raise ValueError("X: expected one long text, as in the first fit, got a source")
             return self._fit_source(X, y, lengths, validation, checkpoint, comm)
         sequences, whole = one_or_many(X, self.level, lengths)
         for i, sequence in enumerate(sequences):
             check_tokens(sequence, "X" if whole else f"X[{i}]")
         if whole and y is not None:
             raise ValueError("y: expected None with one long text: a condition belongs to each of many sequences")
-        if validation is not None and not isinstance(validation, tuple):
-            validation = (validation, None)
         train, valid = self._hold_out(len(sequences[0]) if whole else len(sequences), seed, validation)
         if whole:
             part, other = [sequences[0][: len(train)]], [sequences[0][len(train) :]] if len(valid) else []

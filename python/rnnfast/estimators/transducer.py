@@ -270,10 +270,12 @@ class SequenceTransducer(SequenceEstimator):
         self.encoder_ = train.learn(Encoder.learn, train.X, self.min_count, self.level, self.scale)
         self.targets_ = train.learn(Targets.learn, train.y, self.min_count, self.target_level or self.level)
         self.longest_ = 0, 0
+        self._columns, self.n_features_in_ = None, self.encoder_.size
+
+    def _measure_source(self, train: Part) -> None:
         for data in train.map(self._encoded):
             longest = int(data.source_lengths.max()), int(data.lengths.max()) - 1
             self.longest_ = max(self.longest_[0], longest[0]), max(self.longest_[1], longest[1])
-        self._columns, self.n_features_in_ = None, self.encoder_.size
 
     def _encoded(self, X: Any, y: Any) -> Pairs:
         return self._pairs(self.encoder_, self.targets_, X, y)
