@@ -80,7 +80,7 @@ def entries_of(
         why = f", which {system} lacks: {lacks[cell]}" if cell in lacks else ""
         raise ValueError(f"cell: expected one of {[c for c in CELLS if c not in lacks]}, got {cell!r}{why}")
     family = cell.split("_")[0]
-    gates = ORDERS[system].get(family, "-")
+    gates = "-" if family == "rnn" else ORDERS[system][family]
     layout = _LAYOUTS[system] | _LAYOUTS.get(f"{system} {'rnn' if family == 'rnn' else cell}", {})
     both = system == "onnx"  # directions in one array
     entries: dict[str, Entry] = {}
