@@ -460,6 +460,14 @@ def test_a_memory_map_that_is_cut_short_is_named(tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
+def test_what_was_written_to_a_copy_on_write_map_stays(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((4000, 10)))
+    x = np.load(tmp_path / "x.npy", mmap_mode="c")
+    x[3000:] = 7
+    source = streaming.arrays(x, np.arange(4000) % 2, block_size=80_000)
+    assert x[3999, 0] == source.read(3)[0][-1][0] == 7
+
+
 def test_labels_that_are_objects(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(20, 3, 2))
     checksums = {

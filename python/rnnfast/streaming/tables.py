@@ -129,7 +129,7 @@ def _whole_file(name: str, array: Any) -> None:
 def _release(array: Any) -> None:
     """Pages of a file that was mapped need not stay in memory; they are read again where they are needed."""
     while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap) and isinstance(array._mmap, mmap.mmap):  # type: ignore[attr-defined]
+        if isinstance(array, np.memmap) and array.mode != "c" and isinstance(array._mmap, mmap.mmap):  # type: ignore[attr-defined]
             with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
                 array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         array = array.base
