@@ -459,7 +459,6 @@ PYBIND11_MODULE(_core, m) {
     } catch (const std::runtime_error& error) {
         throw py::import_error(error.what());
     }
-    set_default_threads(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
 #if !defined(_WIN32)
     pthread_atfork(nullptr, nullptr, [] {
         forked_child = true;

@@ -62,11 +62,13 @@ const T* source(const Numbers<T>& array, Index size) {
 // One thread for each 20 microseconds of work, in nanoseconds, as estimated by the caller.
 int threads_for(double work) { return startable_threads(static_cast<int>(std::clamp(work / 20'000, 1.0, 1e6))); }
 
-// Calls without the GIL where that is worth it. threads: of a call that asks for signals
+constexpr double worth_a_release = 20'000;  // nanoseconds
+
+// Calls without the GIL where that is worth it; asks for no signals.
 template <class Call>
-void run(double work, Call call, int threads = 1) {
-    if (work > 20'000)
-        without_gil(threads, call);
+void run(double work, Call call) {
+    if (work > worth_a_release)
+        without_gil(1, call);
     else
         call(nullptr);
 }
@@ -255,6 +257,19 @@ void scatter(const Numbers<Index>& ids, const std::optional<Numbers<Index>>& len
     });
 }
 
+// The same for a product, which asks for signals.
+template <class Call>
+void run(const OwnedRows& rows, Call& call, void (*function)(const Call&)) {
+    const auto asking = [&](Interrupt* interrupt) {
+        call.rows.interrupt = interrupt;
+        function(call);
+    };
+    if (rows.work() > worth_a_release)
+        without_gil(rows.view().threads, asking);
+    else
+        asking(nullptr);
+}
+
 // x: [..., H], or [N, T, H] with lengths
 OwnedRows dense_rows_of(const py::array& x, const std::optional<Numbers<Index>>& lengths, double work_of_a_row) {
     if (lengths) return {x.shape(0), x.shape(1), lengths, work_of_a_row};
@@ -277,13 +292,7 @@ py::array dense(const py::array& x_, const py::array& W_, const py::array& b_,
         Dense<T> call{
             rows.view(),    H, K, source(x, x.size()), W.data(), source(b, K), y.mutable_data(), packed.as<T>(),
             scratch.as<T>()};
-        run(
-            rows.work(),
-            [&](Interrupt* interrupt) {
-                call.rows.interrupt = interrupt;
-                operations_of<T>().dense(call);
-            },
-            rows.view().threads);
+        run(rows, call, operations_of<T>().dense);
         return y;
     });
 }
@@ -310,13 +319,7 @@ py::array dense_gradient(const py::array& x_, const py::array& W_, const py::arr
                               target<T>(db, K),
                               packed.as<T>(),
                               scratch.as<T>()};
-        run(
-            rows.work(),
-            [&](Interrupt* interrupt) {
-                call.rows.interrupt = interrupt;
-                operations_of<T>().dense_gradient(call);
-            },
-            rows.view().threads);
+        run(rows, call, operations_of<T>().dense_gradient);
         return dx;
     });
 }

@@ -210,9 +210,7 @@ class SequenceEstimator:
         try:
             train, valid = split(n, (1 - part, part), 0 if seed is None else seed)
         except ValueError as error:
-            raise ValueError(
-                f"validation_fraction = {part}: {n} sequences are too few to hold a part out; pass more, or 0"
-            ) from error
+            raise _too_few(part, n) from error
         return train, valid
 
     _learnt: ClassVar[tuple[str, ...]]  # the fitted attributes beside the network
@@ -245,14 +243,12 @@ class SequenceEstimator:
         seed = self._seed()
         fraction = self._part_held_out(None if isinstance(validation, Source) else validation)
         whole = Part(source)
-        train, valid = (Part(source, fraction, seed or 0, held_out) for held_out in (False, True))
         if isinstance(validation, Source):
             train, valid = whole, Part(validation)
-        if not len(train) or (fraction and not len(valid)):
-            raise ValueError(
-                f"validation_fraction = {fraction}: {len(whole)} sequences are too few to hold a part out; pass "
-                "more, or 0"
-            )
+        else:
+            train, valid = (Part(source, fraction, seed or 0, held_out) for held_out in (False, True))
+            if not len(train) or (fraction and not len(valid)):
+                raise _too_few(fraction, len(whole))
         learner = type(self)(**self.get_params())
         if self._goes_on():
             vars(learner).update(vars(self))
@@ -508,6 +504,10 @@ def _history(settings: dict[str, Any]) -> History:
     """From what a file says; anything else is a KeyError, TypeError or ValueError."""
     logs = {str(name): [float(value) for value in values] for name, values in settings["history"].items()}
     return History(logs, str(settings["stop_reason"]), int(settings["best_epoch"]))
+
+
+def _too_few(part: float, n: int) -> ValueError:
+    return ValueError(f"validation_fraction = {part}: {n} sequences are too few to hold a part out; pass more, or 0")
 
 
 class _PrintEpochs(Callback):

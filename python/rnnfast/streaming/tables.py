@@ -67,7 +67,7 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
         raise ValueError(f"x: expected (N, T) or (N, T, D) numbers, got {x.shape} of {x.dtype}")
     if y is not None and (y.ndim == 0 or len(y) != len(x)):
         raise ValueError(f"y: expected (N, ...) = ({len(x)}, ...), got {y.shape}")
-    n = np.full(len(x), x.shape[1]) if lengths is None else np.asarray(lengths)
+    n = np.full(len(x), x.shape[1]) if lengths is None else as_array(lengths, "lengths")
     expected = f"({len(x)},) integers of 1 to T = {x.shape[1]}"
     if n.shape != (len(x),) or n.dtype.kind not in "iu":
         raise ValueError(f"lengths: expected {expected}, got {n.shape} of {n.dtype}")
@@ -75,7 +75,6 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
         raise ValueError(f"lengths[{i}] = {n[i]}: expected {expected}")
     rows = max(1, block_size // max(1, x[:1].nbytes))
     starts = range(0, len(x), rows)
-    checksums = []
 
     def block(k: int) -> tuple[NDArray[Any], Any]:
         for of, array in ((name, x), ("y", y)):
@@ -87,10 +86,9 @@ def arrays(x: PathLike | NDArray[Any], y: Any = None, lengths: ArrayLike | None 
         return found
 
     def checksum(found: tuple[NDArray[Any], Any]) -> int:
-        return zlib.crc32(b"" if found[1] is None else np.ascontiguousarray(found[1]).data, zlib.crc32(found[0].data))
+        return zlib.crc32(b"" if found[1] is None else found[1].data, zlib.crc32(found[0].data))
 
-    for k in range(len(starts)):
-        checksums.append(checksum(block(k)))
+    checksums = [checksum(block(k)) for k in range(len(starts))]
 
     def read(k: int) -> Items:
         found = block(k)
@@ -114,25 +112,33 @@ def _mapped(array: Any, name: str) -> NDArray[Any]:
         raise ValueError(f"{name}: {os.fspath(array)}: expected a .npy file of numbers, got {error}") from error
 
 
-def _whole_file(name: str, array: Any) -> None:
-    """An OSError where the file of a memory map is shorter than the map: reading there would end the process."""
+def _map_of(array: Any) -> Any:
+    """The memory map that an array is, or is a view of; None where there is none."""
     while isinstance(array, np.ndarray):
         if isinstance(array, np.memmap) and isinstance(array._mmap, mmap.mmap):  # type: ignore[attr-defined]
-            start = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
-            expected, found = start + len(array._mmap), array._mmap.size()  # type: ignore[attr-defined]
-            if found < expected:
-                raise OSError(f"{name}: it changed: expected a file of {expected} bytes, got {found}")
-            return
+            return array
         array = array.base
+    return None
+
+
+def _whole_file(name: str, array: Any) -> None:
+    """An OSError where the file of a memory map is shorter than the map: reading there would end the process."""
+    if (of := _map_of(array)) is not None:
+        start = of.offset - of.offset % mmap.ALLOCATIONGRANULARITY
+        expected, found = start + len(of._mmap), of._mmap.size()
+        if found < expected:
+            raise OSError(f"{name}: it changed: expected a file of {expected} bytes, got {found}")
 
 
 def _release(array: Any) -> None:
-    """Pages of a file that was mapped need not stay in memory; they are read again where they are needed."""
-    while isinstance(array, np.ndarray):
-        if isinstance(array, np.memmap) and array.mode != "c" and isinstance(array._mmap, mmap.mmap):  # type: ignore[attr-defined]
-            with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
-                array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-        array = array.base
+    """Pages of a file that was mapped need not stay in memory; they are read again where they are needed.
+
+    Not those of a copy-on-write map ("c"), which may hold what is in no file.
+    """
+    of = _map_of(array)
+    if of is not None and of.mode != "c":
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # not on every system
+            of._mmap.madvise(mmap.MADV_DONTNEED)
 
 
 def series(
